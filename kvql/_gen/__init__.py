@@ -1,0 +1,1 @@
+"""Generated from the grammar: committed, never edited, checked for drift."""
