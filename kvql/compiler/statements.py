@@ -1,0 +1,365 @@
+"""One statement to one request.
+
+GET and PUT come first and by hand: a client sends little else, and a match over the whole language would cost more than
+the work. Everything else is one ``match`` over the closed union, so that the type checker names what is missing.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeAlias, assert_never
+
+from kvql import ast, errors
+from kvql.compiler.expressions import compile_expression, encode_constants
+from kvql.compiler.parameters import Given, Parameters, encodable, key_of, number_of, text_of, ttl_ms_of, value_of
+from kvql.errors import Error
+from kvql.v1 import kvql_pb2 as pb
+from kvql.values import Type, from_python, type_of
+
+AGGREGATES: Final = frozenset({"count", "sum", "avg", "min", "max", "string_agg"})
+
+
+def compile_statement(statement: ast.Statement, parameters: Given | Parameters = None) -> pb.Request:
+    """The request of ``statement``; its id, lane, namespace in use, deadline and key are the sender's to fill in.
+
+    Errors: 42P02 (a parameter without a value, a value without a parameter), 22023 (an operand of a type that can
+    never be right), 0A000 (not carried out yet, or the business of the client that holds the files), each with its
+    span. A ``Parameters`` is for texts of several statements: its owner calls ``finish`` after the last.
+    """
+    shared = type(parameters) is Parameters
+    bound: Parameters = parameters if shared else Parameters.of(parameters)  # type: ignore[assignment, arg-type]
+    kind = type(statement)
+    if kind is ast.Get:
+        request = pb.Request()
+        keys = request.get.keys
+        for key in statement.keys:  # type: ignore[union-attr]
+            keys.append(key_of(key, bound))
+    elif kind is ast.Put:
+        request = _write(statement, pb.WRITE_MODE_PUT, bound)  # type: ignore[arg-type]
+    else:
+        request = _compile(statement, bound)
+    if not shared:
+        bound.finish(statement.span)
+    return request
+
+
+def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
+    match statement:
+        case ast.Put():
+            return _write(statement, pb.WRITE_MODE_PUT, bound)
+        case ast.Upsert():
+            return _write(statement, pb.WRITE_MODE_UPSERT, bound)
+        case ast.UpdateKey():
+            return _update_key(statement, bound)
+        case ast.Get(keys=keys):
+            return pb.Request(get=pb.GetCommand(keys=[key_of(k, bound) for k in keys]))
+        case ast.Has(keys=keys):
+            return pb.Request(has=pb.HasCommand(keys=[key_of(k, bound) for k in keys]))
+        case ast.DeleteKeys(keys=keys):
+            request = pb.Request(delete=pb.DeleteCommand(keys=[key_of(k, bound) for k in keys]))
+            return _commented(request, statement.comment, bound)
+        case ast.Count() | ast.ShowKeys() | ast.ShowData():
+            return _list(statement, bound)
+        case ast.ShowNamespaces():
+            return pb.Request(namespaces=pb.NamespacesCommand())
+        case ast.Use(namespace=namespace):
+            return pb.Request(use=pb.UseCommand(namespace=_name(namespace)))
+        case ast.Expire(key=key, ttl=ttl):
+            expire = pb.ExpireCommand(key=key_of(key, bound), ttl_ms=ttl_ms_of(ttl, bound))
+            return _commented(pb.Request(expire=expire), statement.comment, bound)
+        case ast.Persist(key=key):
+            request = pb.Request(expire=pb.ExpireCommand(key=key_of(key, bound)))
+            return _commented(request, statement.comment, bound)
+        case ast.Select():
+            return pb.Request(select=_select(statement, bound))
+        case ast.Begin(read_only=read_only):
+            return _transaction(pb.TransactionCommand.BEGIN, read_only=read_only)
+        case ast.Commit():
+            return _transaction(pb.TransactionCommand.COMMIT)
+        case ast.Rollback(savepoint=None):
+            return _transaction(pb.TransactionCommand.ROLLBACK)
+        case ast.CreateNamespace():
+            return pb.Request(create_namespace=_create_namespace(statement, bound))
+        case ast.DropNamespace(namespace=namespace, if_exists=if_exists):
+            return pb.Request(
+                drop_namespace=pb.DropNamespaceCommand(namespace=_name(namespace), if_exists=if_exists)
+            )
+        case _:
+            raise _not_yet(statement)
+
+
+_Later: TypeAlias = (
+    ast.Insert | ast.Update | ast.Delete | ast.Truncate | ast.Restore | ast.Import | ast.Rollback | ast.Savepoint
+    | ast.Release | ast.Assert | ast.Let | ast.SourceFile | ast.Watch | ast.Export | ast.AlterNamespace | ast.Describe
+    | ast.CreateUser | ast.AlterUser | ast.DropUser | ast.CreateRole | ast.DropRole | ast.Grant | ast.GrantRole
+    | ast.ShowUsers | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions | ast.CancelSession | ast.CheckAccess
+    | ast.Explain | ast.DryRun
+)  # fmt: skip
+
+
+def _not_yet(statement: _Later) -> Error:
+    """0A000 by name; a new statement of the union does not type-check before it is named here or compiled above."""
+    match statement:
+        case ast.Insert():
+            return _unsupported("INSERT", statement, hint="write it as PUT key value")
+        case ast.Update():
+            return _unsupported("UPDATE … SET", statement, hint="write it as UPDATE key value")
+        case ast.Delete():
+            return _unsupported("DELETE FROM", statement, hint="write it as DELETE key")
+        case ast.Truncate():
+            return _unsupported("TRUNCATE", statement, hint="DROP NAMESPACE removes all pairs and the namespace")
+        case ast.Restore():
+            return _unsupported("RESTORE", statement)
+        case ast.Rollback():
+            return _unsupported("ROLLBACK TO", statement, hint="ROLLBACK ends the whole transaction")
+        case ast.Savepoint():
+            return _unsupported("SAVEPOINT", statement)
+        case ast.Release():
+            return _unsupported("RELEASE", statement)
+        case ast.Assert():
+            return _unsupported("ASSERT", statement)
+        case ast.Watch():
+            return _unsupported("WATCH", statement)
+        case ast.AlterNamespace():
+            return _unsupported("ALTER NAMESPACE", statement)
+        case ast.Describe():
+            return _unsupported("DESCRIBE", statement)
+        case ast.CreateUser() | ast.AlterUser() | ast.DropUser() | ast.ShowUsers():
+            return _unsupported("managing users by statements", statement, hint="use kvql-server users")
+        case ast.CreateRole() | ast.DropRole() | ast.ShowRoles():
+            return _unsupported("managing roles", statement)
+        case ast.Grant(revoke=revoke) | ast.GrantRole(revoke=revoke):
+            return _unsupported("REVOKE" if revoke else "GRANT", statement)
+        case ast.ShowGrants():
+            return _unsupported("SHOW GRANTS", statement)
+        case ast.ShowSessions():
+            return _unsupported("SHOW SESSIONS", statement)
+        case ast.CancelSession():
+            return _unsupported("CANCEL", statement)
+        case ast.CheckAccess():
+            return _unsupported("CHECK ACCESS", statement)
+        case ast.Explain():
+            return _unsupported("EXPLAIN", statement)
+        case ast.DryRun():
+            return _unsupported("DRY RUN", statement)
+        case ast.Let():
+            return _of_the_client("LET", statement)
+        case ast.SourceFile():
+            return _of_the_client("SOURCE", statement)
+        case ast.Import():
+            return _of_the_client("IMPORT", statement)
+        case ast.Export():
+            return _of_the_client("EXPORT", statement)
+        case _:
+            assert_never(statement)
+
+
+def _unsupported(what: str, node: _Later | ast.AsOf | ast.Source | ast.FieldDef, hint: str | None = None) -> Error:
+    return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported yet", hint=hint, span=node.span)
+
+
+def _of_the_client(what: str, node: _Later) -> Error:
+    return errors.error(
+        errors.NOT_SUPPORTED,
+        f"{what} is not supported here",
+        hint="it belongs to scripts: the shell carries it out, a server never does",
+        span=node.span,
+    )
+
+
+# ── writes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _write(statement: ast.Put | ast.Upsert, mode: pb.WriteMode.ValueType, bound: Parameters) -> pb.Request:
+    request = pb.Request()
+    write = request.write
+    write.mode = mode
+    pairs = statement.pairs
+    if len(pairs) == 1:
+        pair = pairs[0]
+        write.keys.append(key_of(pair.key, bound))
+        _put_value(write.values, pair_value(pair.value, bound))
+    else:
+        write.keys.extend([key_of(pair.key, bound) for pair in pairs])
+        encode_constants([pair_value(pair.value, bound) for pair in pairs], write.values)
+    if statement.ttl is not None:
+        write.ttl_ms = ttl_ms_of(statement.ttl, bound)
+    return request if statement.comment is None else _commented(request, statement.comment, bound)
+
+
+def _update_key(statement: ast.UpdateKey, bound: Parameters) -> pb.Request:
+    request = pb.Request()
+    request.write.mode = pb.WRITE_MODE_UPDATE
+    request.write.keys.append(key_of(statement.pair.key, bound))
+    _put_value(request.write.values, pair_value(statement.pair.value, bound))
+    return _commented(request, statement.comment, bound)
+
+
+def _put_value(into: pb.Values, value: Any) -> None:
+    """One value; the two common types without the detour over columns."""
+    kind = type(value)
+    if kind is str:
+        into.types = b"\x06"
+        into.texts.append(value)
+    elif kind is int:
+        into.types = b"\x03"
+        into.integers.append(value)
+    else:
+        encode_constants([value], into)
+
+
+def pair_value(node: ast.Expression, bound: Parameters) -> Any:
+    """What a pair is given: a KVQL value, or a ``pb.Expression`` for the server to compute."""
+    kind = type(node)
+    if kind is ast.Literal:
+        value = node.value  # type: ignore[union-attr]
+    elif kind is ast.Param:
+        value = bound.get(node)  # type: ignore[arg-type]
+    else:
+        return compile_expression(node, bound)
+    if type(value) in _PLAIN:
+        return value
+    if type_of(from_python(value)) is Type.INTERVAL:
+        raise errors.error(
+            errors.INVALID,
+            "a duration cannot be stored",
+            hint="a time to live is written TTL 60s; a point in time (now() + 60s)",
+            span=node.span,
+            part=2,
+        )
+    return value
+
+
+_PLAIN: Final = frozenset({str, int, bool, float, type(None)})
+
+
+def _commented(request: pb.Request, comment: ast.Operand | None, bound: Parameters) -> pb.Request:
+    if comment is not None:
+        request.comment = text_of(comment, bound, "a comment")
+    return request
+
+
+# ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _list(statement: ast.Count | ast.ShowKeys | ast.ShowData, bound: Parameters) -> pb.Request:
+    match statement:
+        case ast.Count():
+            out = pb.ListCommand(what=pb.ListCommand.COUNT)
+        case ast.ShowKeys(limit=limit):
+            out = pb.ListCommand(what=pb.ListCommand.KEYS)
+        case ast.ShowData(limit=limit):
+            out = pb.ListCommand(what=pb.ListCommand.DATA)
+        case _:
+            assert_never(statement)
+    if statement.namespace is not None:
+        out.namespace = _name(statement.namespace)
+    if statement.pattern is not None:
+        out.pattern = text_of(statement.pattern, bound, "a pattern")
+    if not isinstance(statement, ast.Count) and limit is not None:
+        out.limit = number_of(limit, bound, "LIMIT")
+    return pb.Request(list=out)
+
+
+def _select(statement: ast.Select, bound: Parameters) -> pb.SelectCommand:
+    out = pb.SelectCommand(distinct=statement.distinct, group_all=statement.group_all)
+    for item in statement.items:
+        projection = out.projections.add(name=_column_name(item))
+        compile_expression(item.expression, bound, projection.expression)
+    if statement.where is not None:
+        compile_expression(statement.where, bound, out.where)
+    for group in statement.group_by:
+        compile_expression(group, bound, out.group_by.add())
+    if statement.having is not None:
+        compile_expression(statement.having, bound, out.having)
+    for order in statement.order_by:
+        ordering = out.order_by.add(descending=order.descending)
+        if order.nulls_first is not None:
+            ordering.nulls_first = order.nulls_first
+        compile_expression(order.expression, bound, ordering.expression)
+    if statement.limit is not None:
+        out.limit = number_of(statement.limit, bound, "LIMIT")
+    if statement.offset is not None:
+        out.offset = number_of(statement.offset, bound, "OFFSET")
+    if statement.source is not None:
+        out.namespace = _source(statement.source)
+    else:
+        out.from_session = _reads_pairs(statement, out)
+    return out
+
+
+def _source(source: ast.Source) -> str:
+    if source.history:
+        raise _unsupported("FROM HISTORY OF", source)
+    if source.as_of is not None:
+        raise _unsupported("AS OF", source.as_of)
+    return _name(source.namespace)
+
+
+def _reads_pairs(statement: ast.Select, out: pb.SelectCommand) -> bool:
+    """Whether a SELECT without FROM means the namespace in use: it names a column or an aggregate, or has a clause."""
+    if (
+        statement.distinct or statement.where or statement.group_by or statement.group_all
+        or statement.having or statement.order_by or statement.limit or statement.offset
+    ):  # fmt: skip
+        return True
+    return any(
+        step.op in (pb.OP_COLUMN, pb.OP_STAR)
+        or (step.op == pb.OP_CALL and projection.expression.names[step.argument] in AGGREGATES)
+        for projection in out.projections
+        for step in projection.expression.steps
+    )
+
+
+def _column_name(item: ast.Item) -> str:
+    """The name of a result column: the alias, else what PostgreSQL would say."""
+    if item.alias is not None:
+        return item.alias.text
+    node = item.expression
+    while isinstance(node, ast.Index | ast.Cast):
+        node = node.operand
+    match node:
+        case ast.Column(parts=parts):
+            return parts[-1]
+        case ast.Field(name=name) | ast.Call(name=name):
+            return name
+        case ast.Star():
+            return "*"
+        case ast.Case():
+            return "case"
+    return item.expression.type.name if isinstance(item.expression, ast.Cast) else "?column?"
+
+
+# ── transactions and namespaces ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _transaction(action: pb.TransactionCommand.Action.ValueType, *, read_only: bool = False) -> pb.Request:
+    return pb.Request(transaction=pb.TransactionCommand(action=action, read_only=read_only))
+
+
+def _create_namespace(statement: ast.CreateNamespace, bound: Parameters) -> pb.CreateNamespaceCommand:
+    if statement.fields:
+        raise _unsupported("declaring fields", statement.fields[0], hint="a namespace holds pairs: CREATE NAMESPACE n")
+    out = pb.CreateNamespaceCommand(
+        namespace=_name(statement.namespace), if_not_exists=statement.if_not_exists
+    )
+    out.option_names.extend([option.name.text.lower() for option in statement.options])
+    encode_constants([_option_value(option, bound) for option in statement.options], out.option_values)
+    return out
+
+
+def _option_value(option: ast.Option, bound: Parameters) -> Any:
+    if not isinstance(option.value, ast.Literal | ast.Param):
+        raise errors.error(
+            errors.INVALID,
+            f'the value of "{option.name.text}" must be a constant',
+            hint="put text in single quotes",
+            span=option.value.span or option.span,
+        )
+    return value_of(option.value, bound)
+
+
+def _name(name: ast.Name) -> str:
+    """A name as written. An empty one would mean "the namespace in use" on the wire, and none may mean another."""
+    if not name.text:
+        raise errors.error(errors.INVALID, 'invalid namespace name: ""', span=name.span, part=3)
+    return encodable(name.text, name.span)
