@@ -1,0 +1,252 @@
+"""The contract between the executor and an engine, small enough to hold in the head.
+
+An engine keeps pairs under (namespace, key), hands out snapshots, and commits transactions that hold only if their
+guards do. It knows nothing of users' rights, of rules for keys, or of the language. PUT is ``Absent(k)`` + ``Put``;
+UPDATE is ``Unchanged(k, r)`` + ``Put``, repeated on ``Conflict``; a transaction is its reads as guards and its writes
+as writes. That is also etcd's Txn, so one executor runs on every engine.
+
+Revisions: every commit has its own, from one sequence for the whole store, never reused. Expiry is a commit too.
+
+Durability: ``commit_many`` applies at once, so that batches and hot keys pipeline; a commit, and whatever was read
+from a snapshot that includes it, may leave the process only after ``await synced(revision)`` (or ``sync`` where there
+is no event loop). This is the caller's one duty.
+
+The contract is async because a distributed engine must wait. An engine whose ``in_process`` is true never suspends
+except in ``synced`` and ``watch``, so its coroutines can be stepped without an event loop.
+
+All methods are called from one thread at a time; ``sync`` and ``synced`` may block or wait while others go on. Times
+are whole microseconds since 1970 UTC. Keys order by their UTF-8 bytes, which is the order of code points, which is
+the order of Python's str.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Literal, Protocol, TypeAlias
+
+import msgspec
+
+from kvql.values import Value
+
+SYSTEM_NAMESPACE = "$system"
+"""Users, namespaces, grants, signing keys: pairs like all others, in a namespace that no user can name."""
+
+
+class Entry(Protocol):
+    """A pair as a snapshot shows it. Immutable."""
+
+    @property
+    def value(self) -> Value: ...
+    @property
+    def revision(self) -> int:
+        """Of the commit that wrote this state of the pair."""
+
+    @property
+    def version(self) -> int:
+        """Changes of this key since it was created: 1 for a new one. Starts anew after delete and put."""
+
+    @property
+    def created_at(self) -> int: ...
+    @property
+    def updated_at(self) -> int: ...
+    @property
+    def updated_by(self) -> str: ...
+    @property
+    def comment(self) -> str: ...
+    @property
+    def expires_at(self) -> int | None:
+        """The pair is absent for every reader whose time is at or after this."""
+
+
+# ── what a transaction is made of ─────────────────────────────────────────────────────────────────────────────────
+
+
+class Unchanged(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The key is present, not expired, and its entry still has this revision."""
+
+    namespace: str
+    key: str
+    revision: int
+
+
+class Absent(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """The key is absent or expired when the commit happens, and (``since`` > 0) did not come and go after ``since``."""
+
+    namespace: str
+    key: str
+    since: int = 0
+
+
+class RangeUnchanged(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """No key in [start, end) was put, deleted or expired after ``revision``; ``end`` None is the namespace's end."""
+
+    namespace: str
+    start: str
+    end: str | None
+    revision: int
+
+
+Guard: TypeAlias = Unchanged | Absent | RangeUnchanged
+
+
+class Put(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Write the pair whole. ``expires_at`` None: it does not expire."""
+
+    namespace: str
+    key: str
+    value: Any
+    expires_at: int | None = None
+
+
+class Delete(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Remove the pair; of one that is absent, nothing happens."""
+
+    namespace: str
+    key: str
+
+
+class Clear(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """Remove every pair of the namespace."""
+
+    namespace: str
+
+
+Write: TypeAlias = Put | Delete | Clear
+
+
+class Transaction(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """All or nothing. Guards are checked before any write; a later write to the same key wins."""
+
+    guards: Sequence[Guard]
+    writes: Sequence[Write]
+    user: str = ""
+    comment: str = ""
+    idempotency_key: bytes = b""
+
+
+class Conflict(msgspec.Struct, frozen=True, gc=False):
+    """Why a transaction was not carried out: the first guard that did not hold."""
+
+    guard: Guard
+    index: int
+
+
+CommitOutcome: TypeAlias = int | Conflict
+"""The revision, or why not."""
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One pair's change in a commit; ``entry`` None: it is gone, because it expired if ``expired``."""
+
+    namespace: str
+    key: str
+    entry: Any
+    previous: Any
+    expired: bool = False
+
+
+class Commit(msgspec.Struct, frozen=True, gc=False):
+    """What ``watch`` yields: one revision and all that it changed."""
+
+    revision: int
+    time: int
+    user: str
+    comment: str
+    changes: Sequence[Change]
+
+
+# ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class EngineError(Exception):
+    """The base of what an engine may raise; the message is an operator's sentence (what, where, what to do)."""
+
+
+class StoreFull(EngineError):
+    """The disk, or the memory that settings allow, is full; nothing was written, reads go on (53100)."""
+
+
+class OutcomeUnknown(EngineError):
+    """A log write failed half way: commits since the last sync may or may not survive; the engine stopped (40003)."""
+
+
+class Corrupted(EngineError):
+    """The files are damaged; names file and offset (XX001)."""
+
+
+class Locked(EngineError):
+    """Another process has the folder."""
+
+
+class Compacted(EngineError):
+    """The revision asked for is older than what is kept."""
+
+
+class Closed(EngineError):
+    """The engine was closed."""
+
+
+# ── the engine ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+Order: TypeAlias = Literal["key", "reverse", "any"]
+Page: TypeAlias = Sequence[tuple[str, Entry]]
+
+
+class Snapshot(Protocol):
+    """The store as it was at ``revision``, at the moment ``time``. Close it: open ones keep old versions alive."""
+
+    @property
+    def revision(self) -> int: ...
+    @property
+    def time(self) -> int: ...
+
+    async def get(self, namespace: str, key: str) -> Entry | None: ...
+
+    async def get_many(self, namespace: str, keys: Sequence[str]) -> list[Entry | None]:
+        """In the order of ``keys``."""
+
+    def scan(
+        self, namespace: str, start: str = "", end: str | None = None, order: Order = "key"
+    ) -> AsyncIterator[Page]:
+        """The live pairs of [start, end) in pages of at most 4,096, so that others get their turn between pages.
+
+        ``any`` is the order that costs least; it allows no start and end.
+        """
+
+    async def count(self, namespace: str) -> int:
+        """Live pairs of the namespace, without reading them if nothing in it expires."""
+
+    def close(self) -> None: ...
+
+
+class Engine(Protocol):
+    """See the module's text for the rules that hold for all of it."""
+
+    in_process: bool
+
+    def snapshot(self, revision: int | None = None) -> Snapshot:
+        """The newest state, or the state at an earlier revision (``Compacted`` if it is gone)."""
+
+    async def commit_many(self, transactions: Sequence[Transaction]) -> list[CommitOutcome]:
+        """Carry out each in turn, each seeing those before it, with fates of their own; see ``synced``.
+
+        :class:`StoreFull` before anything of the call is applied, or :class:`OutcomeUnknown`.
+        """
+
+    async def synced(self, revision: int) -> None:
+        """Wait until every commit up to ``revision`` is as durable as the settings promise."""
+
+    def sync(self, revision: int) -> None:
+        """The same, blocking the calling thread."""
+
+    def watch(self, from_revision: int) -> AsyncIterator[Commit]:
+        """Every commit after ``from_revision``, in order, without gaps, durable ones only; or ``Compacted``."""
+
+    async def compact(self, revision: int) -> None:
+        """Forget versions that no snapshot at or after ``revision`` can see."""
+
+    def status(self) -> dict[str, Any]:
+        """Figures for operators: revision, synced_revision, pairs, open_snapshots, log_bytes, last_checkpoint, …"""
+
+    async def close(self) -> None:
+        """Sync, stop background work, release the folder. Repeatable."""

@@ -1,0 +1,287 @@
+"""The bytes of a checkpoint, made so that a million pairs are read in well under a second
+(``docs/format/checkpoint.md``).
+
+Blocks of pairs of one namespace in key order, each a few columns: the decoder makes lists in C, and entries come from
+three of them by ``map``. What few pairs have (a second version, an expiry) is apart.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from kvql.values import Json, Type
+from kvql_server.engines import base
+from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta
+from kvql_server.engines.hashtable.files import File, Files
+from kvql_server.engines.hashtable.store import Store, pair_bytes
+
+FORMAT: Final = 1
+_HEADER: Final = struct.Struct("<8sHHI8sQqI")
+_BLOCK: Final = struct.Struct("<4sIII")
+_FOOTER: Final = struct.Struct("<4sQQI")
+_MAGIC: Final = b"KVQLckp\n"
+_BLOCK_MAGIC: Final = b"KVQb"
+_FOOTER_MAGIC: Final = b"KVQf"
+BLOCK_PAIRS: Final = 2048
+BLOCK_BYTES: Final = 4 << 20
+"""A block is ended when its keys and values reach this."""
+
+_encode: Final = msgspec.msgpack.Encoder().encode
+_NATIVE: Final = frozenset((type(None), bool, int, float, str, bytes))
+
+Pairs = list[tuple[str, Entry]]
+
+
+class Header(NamedTuple):
+    epoch: int
+    store: bytes
+    revision: int
+    time: int
+
+
+class MetaRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A commit's time, user and comment as they stand in the file."""
+
+    time: int
+    user: str
+    comment: str
+
+
+class _Columns(msgspec.Struct, array_like=True, frozen=True):
+    namespace: str
+    keys: list[str]
+    types: bytes
+    values: list[Any]
+    revisions: bytes
+    metas: list[MetaRow]
+    which: bytes
+    extras: list[tuple[int, int, int, int | None]]
+
+
+_decode: Final = msgspec.msgpack.Decoder(_Columns).decode
+
+
+def checkpoint_name(revision: int) -> str:
+    return f"checkpoint-{revision:016d}.kvc"
+
+
+# ── writing ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Writer:
+    """Writes header, blocks, footer to a new file; nothing is durable before :meth:`finish` returns."""
+
+    def __init__(self, file: File, header: Header) -> None:
+        self._file = file
+        self._offset = 0
+        self._blocks = 0
+        self.pairs = 0
+        data = _HEADER.pack(_MAGIC, FORMAT, 0, header.epoch, header.store, header.revision, header.time, 0)[:-4]
+        self._crc = crc32(data)
+        self._write(data + self._crc.to_bytes(4, "little"))
+
+    def add(self, namespace: str, pairs: Pairs) -> None:
+        """Pairs in key order, after those of earlier calls."""
+        for block in _blocks(pairs):
+            payload = _encode_block(namespace, block)
+            head = _BLOCK.pack(_BLOCK_MAGIC, len(payload), len(block), 0)[:-4]
+            self._crc = crc32(payload, crc32(head, self._crc))
+            self._write(head + self._crc.to_bytes(4, "little") + payload)
+            self._blocks += 1
+            self.pairs += len(block)
+
+    def finish(self) -> int:
+        """Footer and sync; the file's length."""
+        data = _FOOTER.pack(_FOOTER_MAGIC, self._blocks, self.pairs, 0)[:-4]
+        self._write(data + crc32(data, self._crc).to_bytes(4, "little"))
+        self._file.sync()
+        return self._offset
+
+    def _write(self, data: bytes) -> None:
+        written = self._file.write_at(data, self._offset)
+        if written != len(data):
+            raise OSError(f"short write: {written} of {len(data)} bytes")
+        self._offset += len(data)
+
+
+def _blocks(pairs: Pairs) -> Iterator[Pairs]:
+    start, size = 0, 0
+    for at, (key, entry) in enumerate(pairs):
+        size += pair_bytes(key, entry.value)
+        if size > BLOCK_BYTES:
+            yield pairs[start : at + 1]
+            start, size = at + 1, 0
+    if start < len(pairs):
+        yield pairs[start:]
+
+
+def _encode_block(namespace: str, pairs: Pairs) -> bytes:
+    entries = [entry for _, entry in pairs]
+    values = [entry.value for entry in entries]
+    types = b""
+    if not _NATIVE.issuperset(map(type, values)):
+        types = bytes([_type_code(value) for value in values])
+        values = [_plain(value) for value in values]
+    numbers: dict[int, int] = {}  # of the metas of this block, by identity
+    metas: list[Meta] = []
+    which = array("H")
+    for entry in entries:
+        number = numbers.get(id(entry.meta))
+        if number is None:
+            number = numbers[id(entry.meta)] = len(metas)
+            metas.append(entry.meta)
+        which.append(number)
+    return _encode(
+        (
+            namespace,
+            [key for key, _ in pairs],
+            types,
+            values,
+            _little(array("q", [entry.revision for entry in entries])),
+            [(meta.time, meta.user, meta.comment) for meta in metas],
+            _little(which),
+            [
+                (at, entry.version, entry.created_at, entry.expires_at)
+                for at, entry in enumerate(entries)
+                if type(entry) is not Entry
+            ],
+        )
+    )
+
+
+def _little(numbers: array[int]) -> bytes:
+    if sys.byteorder == "big":
+        numbers = array(numbers.typecode, numbers)
+        numbers.byteswap()
+    return numbers.tobytes()
+
+
+def _numbers(code: str, data: bytes) -> array[int]:
+    numbers = array(code, data)
+    if sys.byteorder == "big":
+        numbers.byteswap()
+    return numbers
+
+
+def _type_code(value: Any) -> int:
+    kind = type(value)
+    return int(Type.JSON if kind is Json else Type.DECIMAL if kind is Decimal else Type.NULL)
+
+
+def _plain(value: Any) -> Any:
+    kind = type(value)
+    return value.text if kind is Json else str(value) if kind is Decimal else value
+
+
+# ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _damaged(path: str, offset: int, why: str) -> base.Corrupted:
+    return base.Corrupted(f"{path} is damaged at offset {offset}: {why}; restore the folder from a backup")
+
+
+def read_header(file: File, path: str) -> tuple[Header, int]:
+    """The header and its CRC."""
+    data = file.read_at(_HEADER.size, 0)
+    if len(data) < _HEADER.size:
+        raise _damaged(path, 0, f"it is cut short ({len(data)} bytes)")
+    magic, version, _, epoch, store, revision, time, crc = _HEADER.unpack(data)
+    if magic != _MAGIC:
+        raise _damaged(path, 0, "it is not a checkpoint")
+    if version > FORMAT:
+        raise base.Corrupted(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
+    if crc != crc32(data[:-4]):
+        raise _damaged(path, 0, "the header's checksum does not match")
+    return Header(epoch, store, revision, time), crc
+
+
+def _payloads(file: File, path: str, crc: int) -> Iterator[bytes]:
+    """The payload of each block, every byte of the file checked."""
+    offset, blocks, pairs = _HEADER.size, 0, 0
+    size = file.size()
+    while True:
+        head = file.read_at(_BLOCK.size, offset)
+        if head[:4] == _FOOTER_MAGIC:
+            break
+        if len(head) < _BLOCK.size or head[:4] != _BLOCK_MAGIC:
+            raise _damaged(path, offset, "neither a block nor the footer is there")
+        _, length, count, expected = _BLOCK.unpack(head)
+        if offset + _BLOCK.size + length > size:
+            raise _damaged(path, offset, "a block runs beyond the end of the file")
+        payload = file.read_at(length, offset + _BLOCK.size)
+        crc = crc32(payload, crc32(head[:-4], crc))
+        if crc != expected:
+            raise _damaged(path, offset, "a block's checksum does not match")
+        yield payload
+        offset += _BLOCK.size + length
+        blocks += 1
+        pairs += count
+    foot = file.read_at(_FOOTER.size + 1, offset)
+    if len(foot) != _FOOTER.size or _FOOTER.unpack(foot)[1:] != (blocks, pairs, crc32(foot[:-4], crc)):
+        raise _damaged(path, offset, "the footer does not match the blocks")
+
+
+def verify(files: Files, path: str) -> int:
+    """Read the whole file back; its length. :class:`base.Corrupted` if a byte is not as it was meant."""
+    file = files.open(path)
+    try:
+        _, crc = read_header(file, path)
+        for _ in _payloads(file, path, crc):
+            pass
+        return file.size()
+    finally:
+        file.close()
+
+
+def load(files: Files, path: str, store: Store) -> Header:
+    """Fill the (empty) tables."""
+    try:
+        file = files.open(path)
+    except FileNotFoundError:
+        raise base.Corrupted(f"{path} is missing, though MANIFEST names it; restore it from a backup") from None
+    try:
+        header, crc = read_header(file, path)
+        for payload in _payloads(file, path, crc):
+            try:
+                _load_block(payload, store)
+            except (msgspec.DecodeError, ValueError, IndexError) as e:
+                raise _damaged(path, 0, f"a block cannot be read ({e})") from None
+        return header
+    finally:
+        file.close()
+
+
+def _load_block(payload: bytes, store: Store) -> None:
+    columns = _decode(payload)
+    values: Iterable[Any] = columns.values
+    if columns.types:
+        values = [_typed(code, value) for code, value in zip(columns.types, columns.values, strict=True)]
+    metas = [Meta(meta.time, meta.user, meta.comment) for meta in columns.metas]
+    which = map(metas.__getitem__, _numbers("H", columns.which))
+    entries = list(map(Entry, values, _numbers("q", columns.revisions), which))
+    table = store.table(columns.namespace)
+    for at, version, created_at, expires_at in columns.extras:
+        old = entries[at]
+        entries[at] = ChangedEntry(old.value, old.revision, old.meta, version, created_at, expires_at, None)
+        if expires_at is not None:
+            table.expiring += 1
+            store.wheel.add(columns.namespace, columns.keys[at], expires_at)
+    table.entries.update(zip(columns.keys, entries, strict=True))
+    table.order.load(columns.keys)
+
+
+def _typed(code: int, value: Any) -> Any:
+    return Json(value) if code == Type.JSON else Decimal(value) if code == Type.DECIMAL else value
+
+
+def path_of(folder: str, revision: int) -> str:
+    return os.path.join(folder, checkpoint_name(revision))

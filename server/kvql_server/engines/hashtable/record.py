@@ -1,0 +1,210 @@
+"""The bytes of a log: headers of segments, records; ``docs/format/log.md`` describes every one of them."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Any, Final, NamedTuple
+from zlib import crc32
+
+import msgspec
+
+from kvql.values import Json, Type
+from kvql_server.engines import base
+from kvql_server.engines.base import Clear, Delete, Put, Write
+
+FORMAT: Final = 1
+
+SEGMENT_MAGIC: Final = b"KVQLlog\n"
+_SEGMENT: Final = struct.Struct("<8sHHI8sI")
+_CRC: Final = struct.Struct("<I")
+SEGMENT_HEADER_BYTES: Final = _SEGMENT.size + _CRC.size
+
+RECORD_MAGIC: Final = b"KVQr"
+_RECORD: Final = struct.Struct("<4sBBHIIQQqI")
+_PREFIX: Final = struct.Struct("<4sBBHI")
+_REST: Final = struct.Struct("<IQQqI")
+RECORD_HEADER_BYTES: Final = _RECORD.size + _CRC.size
+RECORD_EXTRA_BYTES: Final = RECORD_HEADER_BYTES + _CRC.size
+
+COMMIT: Final = 0
+EXPIRY: Final = 1
+RESERVE: Final = 2
+CLOSED: Final = 3
+
+_JSON: Final = int(Type.JSON)
+_DECIMAL: Final = int(Type.DECIMAL)
+
+pack_rest: Final = _REST.pack
+pack_crc: Final = _CRC.pack
+
+
+# ── payloads ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _encode_other(value: Any) -> msgspec.msgpack.Ext:
+    if type(value) is Json:
+        return msgspec.msgpack.Ext(_JSON, value.text.encode())
+    raise TypeError(f"not a KVQL value: {type(value).__name__}")
+
+
+def _decode_other(code: int, data: memoryview) -> Any:
+    if code == _JSON:
+        return Json(str(data, "utf-8"))
+    if code == _DECIMAL:
+        return Decimal(str(data, "ascii"))
+    raise ValueError(f"unknown type code {code}")
+
+
+_encode: Final = msgspec.msgpack.Encoder(enc_hook=_encode_other).encode
+_decode: Final = msgspec.msgpack.Decoder(ext_hook=_decode_other).decode
+
+
+def _plain_decimal(write: Write) -> Write:
+    """msgspec writes Decimal as text, which reads back as TEXT; so it is marked here."""
+    if type(write) is Put and type(write.value) is Decimal:
+        text = msgspec.msgpack.Ext(_DECIMAL, str(write.value).encode())
+        return Put(write.namespace, write.key, text, write.expires_at)
+    return write
+
+
+def encode_transactions(transactions: Iterable[base.Transaction]) -> list[bytes]:
+    """The payload of each."""
+    out: list[bytes] = []
+    for t in transactions:
+        writes = t.writes
+        for write in writes:
+            if type(write) is Put and type(write.value) is Decimal:
+                writes = [_plain_decimal(each) for each in writes]
+                break
+        out.append(_encode((t.user, t.comment, t.idempotency_key, writes)))
+    return out
+
+
+class Payload(NamedTuple):
+    user: str
+    comment: str
+    idempotency_key: bytes
+    writes: Sequence[Write]
+
+
+def decode_payload(data: bytes | memoryview) -> Payload:
+    """Inverse of :func:`encode_transactions`; ``ValueError`` for what that never writes."""
+    try:
+        user, comment, key, writes = _decode(data)
+        return Payload(user, comment, key, [_write(fields) for fields in writes])
+    except (msgspec.DecodeError, TypeError, ArithmeticError) as e:
+        raise ValueError(f"the payload cannot be read: {e}") from None
+
+
+def _write(fields: list[Any]) -> Write:
+    if len(fields) == 4:
+        return Put(*fields)
+    if len(fields) == 2:
+        return Delete(*fields)
+    return Clear(*fields)
+
+
+def encode_reserve(until: int) -> bytes:
+    return _encode(until)
+
+
+def decode_reserve(data: bytes | memoryview) -> int:
+    until = _decode(data)
+    if not isinstance(until, int):
+        raise ValueError("a reservation is a number")
+    return until
+
+
+# ── records ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Record(NamedTuple):
+    """A valid record and where it ends. ``crc`` is what the next record names as ``previous``."""
+
+    kind: int
+    epoch: int
+    previous: int
+    revision: int
+    durable: int
+    time: int
+    payload: bytes
+    crc: int
+    end: int
+
+
+def prefix(kind: int, epoch: int) -> bytes:
+    """What the headers of all records of a kind and epoch begin with; ``pack_rest`` makes the rest up to the CRC."""
+    return _PREFIX.pack(RECORD_MAGIC, FORMAT, kind, 0, epoch)
+
+
+def frame(
+    kind: int, epoch: int, previous: int, revision: int, durable: int, time: int, payload: bytes
+) -> tuple[bytes, int]:
+    """A record's bytes, and its CRC."""
+    head = prefix(kind, epoch)
+    rest = pack_rest(previous, revision, durable, time, len(payload))
+    header_crc = crc32(rest, crc32(head))
+    crc = crc32(payload, header_crc)
+    return b"".join((head, rest, pack_crc(header_crc), payload, pack_crc(crc))), crc
+
+
+def read_record(data: bytes, offset: int) -> Record | None:
+    """The record at ``offset`` if its bytes are whole; whether it belongs there is the caller's to judge.
+
+    :class:`base.Corrupted` for a newer format, whose header is otherwise in order.
+    """
+    start = offset + RECORD_HEADER_BYTES
+    if len(data) < start:
+        return None
+    magic, version, kind, _, epoch, previous, revision, durable, time, length = _RECORD.unpack_from(data, offset)
+    if magic != RECORD_MAGIC:
+        return None
+    (header_crc,) = _CRC.unpack_from(data, start - 4)
+    if crc32(data[offset : start - 4]) != header_crc:
+        return None
+    if version > FORMAT:
+        raise base.Corrupted(
+            f"a record at offset {offset} has format {version}, this release reads up to {FORMAT}; use a newer release"
+        )
+    end = start + length + 4
+    if len(data) < end:
+        return None
+    payload = data[start : end - 4]
+    (crc,) = _CRC.unpack_from(data, end - 4)
+    if crc32(payload, header_crc) != crc:
+        return None
+    return Record(kind, epoch, previous, revision, durable, time, payload, crc, end)
+
+
+# ── segments ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class SegmentHeader(NamedTuple):
+    epoch: int
+    store: bytes
+    number: int
+
+
+def encode_segment_header(header: SegmentHeader) -> bytes:
+    data = _SEGMENT.pack(SEGMENT_MAGIC, FORMAT, 0, header.epoch, header.store, header.number)
+    return data + pack_crc(crc32(data))
+
+
+def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
+    """:class:`base.Corrupted` if it is not one, or of a newer format."""
+    if len(data) < SEGMENT_HEADER_BYTES:
+        raise base.Corrupted(f"{path} is too short for a log segment ({len(data)} bytes)")
+    magic, version, _, epoch, store, number = _SEGMENT.unpack_from(data)
+    if magic != SEGMENT_MAGIC:
+        raise base.Corrupted(f"{path} is not a log segment: it starts with {data[:8]!r}")
+    if version > FORMAT:
+        raise base.Corrupted(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
+    if _CRC.unpack_from(data, _SEGMENT.size)[0] != crc32(data[: _SEGMENT.size]):
+        raise base.Corrupted(f"{path} is damaged at offset 0: the header's checksum does not match")
+    return SegmentHeader(epoch, store, number)
+
+
+def segment_name(number: int) -> str:
+    return f"log-{number:08d}.kvl"

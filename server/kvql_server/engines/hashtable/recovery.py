@@ -1,0 +1,268 @@
+"""From a folder to tables: the checkpoint that MANIFEST names, then the log; and what a crash may have left is put
+right.
+
+What a crash can do and what it cannot decides everything here. It can lose the end of the last segment, whole
+sectors of
+the last write included, because nothing of that was confirmed; then the end is cut off. It cannot touch what was
+synced;
+so damage before a record that was written when the damaged one was already durable is not a crash's, and the store
+refuses to start rather than to guess (``docs/format/log.md``, "The end of the log").
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from kvql_server.engines import base
+from kvql_server.engines.hashtable import checkpoint, manifest, record
+from kvql_server.engines.hashtable.entries import Meta
+from kvql_server.engines.hashtable.files import Files
+from kvql_server.engines.hashtable.manifest import Manifest, Segment
+from kvql_server.engines.hashtable.store import Store
+
+_log: Final = logging.getLogger(__name__)
+
+_OURS: Final = re.compile(r"log-([0-9]{8})\.kvl|checkpoint-[0-9]{16}\.kvc|(?:MANIFEST|checkpoint-[0-9]{16}\.kvc)\.tmp")
+_LOST_BYTES: Final = 32
+"""A write that a crash lost leaves zeros where it should be; a record's header has fewer in a row."""
+
+
+@dataclass
+class Recovered:
+    """Where the log goes on."""
+
+    manifest: Manifest
+    crc: int = 0
+    revision: int = 0
+    time: int = 0
+    reserved: int = 0
+    records: int = 0
+    log_bytes: int = 0
+    warnings: list[str] = field(default_factory=list)
+    leftovers: list[str] = field(default_factory=list)
+    """Files that ``manifest`` does not name; they may go once it is the one on the disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """What replaying one segment came to; ``crc_before`` is the chain's value at its start."""
+
+    segment: Segment
+    crc_before: int
+    end: int
+    commits: int
+    size: int
+    damaged: bool
+
+
+def recover(files: Files, folder: str, store: Store) -> Recovered:
+    """Fill ``store``; everything that was read is durable when this returns. Refusals are :class:`base.EngineError`."""
+    found = _read_manifest(files, folder)
+    state = Recovered(found)
+    names = files.names(folder)
+    if found.checkpoint is not None:
+        header = checkpoint.load(files, os.path.join(folder, found.checkpoint.file), store)
+        if header.store.hex() != found.store or header.revision != found.checkpoint.revision:
+            raise base.Corrupted(f"{found.checkpoint.file} in {folder} is not the checkpoint that MANIFEST names")
+        state.revision, state.time = header.revision, header.time
+    scans = [_replay(files, folder, segment, state, store) for segment in found.segments]
+    _judge_tails(files, folder, scans, state)
+    _sync_all(files, folder, scans)
+    state.manifest = _drop_empty(scans, state)
+    state.log_bytes = sum(scan.end for scan in scans)
+    state.leftovers = _leftovers(files, folder, names, state.manifest)
+    # revisions that were given out and lost must not come again
+    state.revision = max(state.revision, state.reserved)
+    return state
+
+
+def _read_manifest(files: Files, folder: str) -> Manifest:
+    names = files.names(folder)
+    path = os.path.join(folder, manifest.NAME)
+    if manifest.NAME not in names:
+        orphan = next((name for name in names if _OURS.fullmatch(name) and not name.endswith(".tmp")), None)
+        if orphan is not None:
+            raise base.Corrupted(
+                f"{path} is missing, though {orphan} is there; restore it, or the folder, from a backup"
+            )
+        new = Manifest(store=os.urandom(8).hex())
+        manifest.write(files, folder, new)
+        return new
+    file = files.open(path)
+    try:
+        return manifest.decode(file.read_at(file.size(), 0), path)
+    finally:
+        file.close()
+
+
+# ── replaying ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _replay(files: Files, folder: str, segment: Segment, state: Recovered, store: Store) -> _Scan:
+    path = os.path.join(folder, segment.file)
+    try:
+        file = files.open(path)
+    except FileNotFoundError:
+        raise base.Corrupted(f"{path} is missing, though MANIFEST names it; restore it from a backup") from None
+    try:
+        data = file.read_at(file.size(), 0)
+    finally:
+        file.close()
+    header = record.decode_segment_header(data, path)
+    if (header.store.hex(), header.number, header.epoch) != (state.manifest.store, segment.number, segment.epoch):
+        raise base.Corrupted(f"{path} belongs elsewhere: it is segment {header.number} of store {header.store.hex()}")
+    crc_before, commits, offset = state.crc, 0, record.SEGMENT_HEADER_BYTES
+    first = not state.records
+    while True:
+        read = record.read_record(data, offset)
+        if read is None:
+            break
+        if read.epoch != segment.epoch or (read.previous != state.crc and not first):
+            raise base.Corrupted(
+                f"{path} is damaged at offset {offset}: the record does not follow the one before it; "
+                "restore the folder from a backup"
+            )
+        if first:
+            crc_before, first = read.previous, False
+        commits += _carry_out(read, state, store, path, offset)
+        state.crc = read.crc
+        state.records += 1
+        offset = read.end
+    damaged = bool(data[offset:].strip(b"\0"))
+    if damaged:
+        _refuse_if_not_a_crash(data, offset, segment, state, path)
+    return _Scan(segment, crc_before, offset, commits, len(data), damaged)
+
+
+def _carry_out(read: record.Record, state: Recovered, store: Store, path: str, offset: int) -> int:
+    """Apply a record; 1 if the segment must be kept for it."""
+    state.time = max(state.time, read.time)
+    try:
+        if read.kind == record.RESERVE:
+            state.reserved = record.decode_reserve(read.payload)
+            return 1
+        if read.kind == record.CLOSED:
+            state.reserved = 0
+            return 0
+        if read.revision <= state.revision:
+            return 1  # the checkpoint has it
+        payload = record.decode_payload(read.payload)
+    except ValueError as e:
+        raise base.Corrupted(f"{path} is damaged at offset {offset}: {e}; restore from a backup") from None
+    meta = Meta(read.time, payload.user, payload.comment)
+    store.apply(payload.writes, meta, read.revision, expired=read.kind == record.EXPIRY)
+    state.revision = read.revision
+    return 1
+
+
+# ── the end of the log ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _refuse_if_not_a_crash(data: bytes, offset: int, segment: Segment, state: Recovered, path: str) -> None:
+    """:class:`base.Corrupted` if records after the damage show that it was not a crash's."""
+    at = data.find(record.RECORD_MAGIC, offset + 1)
+    gap_end = None
+    while at >= 0:
+        read = record.read_record(data, at)
+        if read is not None and read.epoch == segment.epoch:
+            gap_end = at if gap_end is None else gap_end
+            if read.durable > state.revision or bytes(_LOST_BYTES) not in data[offset:gap_end]:
+                raise base.Corrupted(
+                    f"{path} is damaged at offset {offset}, and the record at offset {at} after it is whole: this is "
+                    "not the trace of a crash; restore the folder from a backup"
+                )
+            at = read.end - 1
+        at = data.find(record.RECORD_MAGIC, at + 1)
+
+
+def _judge_tails(files: Files, folder: str, scans: list[_Scan], state: Recovered) -> None:
+    """Cut a damaged end off, if it is the end."""
+    for number, scan in enumerate(scans):
+        if not scan.damaged:
+            continue
+        path = os.path.join(folder, scan.segment.file)
+        later = next((s for s in scans[number + 1 :] if s.end > record.SEGMENT_HEADER_BYTES), None)
+        if later is not None:
+            raise base.Corrupted(
+                f"{path} is damaged at offset {scan.end}, and {later.segment.file} after it is whole: this is not the "
+                "trace of a crash; restore the folder from a backup"
+            )
+        file = files.open(path)
+        try:
+            manifest.write_whole(files, path + ".broken", file.read_at(scan.size, 0))
+            files.sync_folder(folder)
+            file.truncate(scan.end)
+            file.sync()
+        finally:
+            file.close()
+        warning = (
+            f"the end of {path} was damaged, as a crash leaves it: cut off at offset {scan.end} "
+            f"({scan.size - scan.end} bytes); a copy is in {path}.broken"
+        )
+        _log.warning("%s", warning)
+        state.warnings.append(warning)
+
+
+def _sync_all(files: Files, folder: str, scans: list[_Scan]) -> None:
+    """What was read may still be on its way to the disk if only the process died; nobody may see it before it is
+    there."""
+    for scan in scans:
+        file = files.open(os.path.join(folder, scan.segment.file))
+        try:
+            if not scan.damaged and scan.size > scan.end:
+                file.truncate(scan.end)
+            file.sync()
+        finally:
+            file.close()
+    files.sync_folder(folder)
+
+
+def _drop_empty(scans: list[_Scan], state: Recovered) -> Manifest:
+    """Segments at the end that hold nothing need not be read again; the chain goes on from before them."""
+    kept = list(scans)
+    while kept and not kept[-1].commits:
+        state.crc = kept.pop().crc_before
+    return msgspec.structs.replace(state.manifest, segments=tuple(scan.segment for scan in kept))
+
+
+def _leftovers(files: Files, folder: str, names: list[str], found: Manifest) -> list[str]:
+    """What an interrupted change left behind; files of others are never touched."""
+    known = {segment.file for segment in found.segments}
+    if found.checkpoint is not None:
+        known.add(found.checkpoint.file)
+    out: list[str] = []
+    for name in names:
+        match = _OURS.fullmatch(name)
+        if match is None or name in known:
+            continue
+        path = os.path.join(folder, name)
+        if match[1] is not None and int(match[1]) >= found.next_number and _has_records(files, path):
+            raise base.Corrupted(
+                f"{path} holds commits, but MANIFEST does not know it: MANIFEST may be an older copy; "
+                "restore the folder from a backup"
+            )
+        out.append(path)
+    return out
+
+
+def remove_leftovers(files: Files, paths: list[str]) -> None:
+    """Remove files that no manifest names any more."""
+    for path in paths:
+        _log.info("removing %s, which an interrupted change left behind", path)
+        with contextlib.suppress(FileNotFoundError):
+            files.remove(path)
+
+
+def _has_records(files: Files, path: str) -> bool:
+    file = files.open(path)
+    try:
+        return record.read_record(file.read_at(file.size(), 0), record.SEGMENT_HEADER_BYTES) is not None
+    finally:
+        file.close()

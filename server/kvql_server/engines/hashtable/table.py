@@ -1,0 +1,109 @@
+"""One namespace: a hash table from keys to entries, the keys in order, and what is known of those that went."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Final
+
+from kvql_server.engines.base import Order
+from kvql_server.engines.hashtable.entries import Entry, visible
+from kvql_server.engines.hashtable.order import KeyOrder
+
+REMOVED_MAX: Final = 10_000
+"""Removed keys that are remembered at least; more while open snapshots are older than the removal."""
+
+
+class Table:
+    """TRUNCATE and DROP start a new table and leave the old one as ``older``, for the snapshots that see it."""
+
+    __slots__ = (
+        "born",
+        "changed",
+        "entries",
+        "expiring",
+        "forgotten",
+        "name",
+        "older",
+        "order",
+        "removed",
+        "tombstones",
+    )
+
+    def __init__(self, name: str, born: int, older: Table | None = None) -> None:
+        self.name = name
+        self.born = born
+        """Readers of an earlier revision look into ``older``."""
+        self.older = older
+        self.entries: dict[str, Entry] = {}
+        self.order = KeyOrder(self.entries)
+        self.changed = born
+        """The revision of the last change of any pair."""
+        self.tombstones = 0
+        self.expiring = 0
+        """Pairs that have an ``expires_at``."""
+        self.removed: dict[str, int] = {}
+        """The revision at which a key last went, oldest first."""
+        self.forgotten = born
+        """Removals up to this revision may not stand in ``removed``."""
+
+    @property
+    def live(self) -> int:
+        """Pairs in the newest state, those that are due to expire included."""
+        return len(self.entries) - self.tombstones
+
+    def at(self, revision: int) -> Table | None:
+        """The table that a snapshot of ``revision`` reads."""
+        table: Table | None = self
+        while table is not None and table.born > revision:
+            table = table.older
+        return table
+
+    def is_plain(self, revision: int) -> bool:
+        """Whether every entry is what a snapshot of ``revision`` sees, so that none need be looked at."""
+        return self.changed <= revision and not self.tombstones and not self.expiring
+
+    def remember_removal(self, key: str, revision: int, oldest_open: int) -> None:
+        removed = self.removed
+        removed.pop(key, None)
+        removed[key] = revision
+        while len(removed) > REMOVED_MAX:
+            first = next(iter(removed))
+            if removed[first] > oldest_open:
+                break
+            self.forgotten = removed.pop(first)
+
+    # ── pages ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def pairs(self, keys: list[str], revision: int, time: int) -> list[tuple[str, Entry]]:
+        """Those of ``keys`` that a snapshot sees, with their entries."""
+        entries = list(map(self.entries.get, keys))
+        if self.is_plain(revision):
+            return [(key, entry) for key, entry in zip(keys, entries, strict=True) if entry is not None]
+        seen = [visible(entry, revision, time) for entry in entries]
+        return [(key, entry) for key, entry in zip(keys, seen, strict=True) if entry is not None]
+
+    def page(
+        self, start: str, end: str | None, order: Order, limit: int, revision: int, time: int
+    ) -> tuple[list[tuple[str, Entry]], str | None]:
+        """The next pairs in key order (or reverse), and where to go on: the next ``start`` (``end``), None at the
+        end."""
+        if order == "reverse":
+            keys = self.order.page_reverse(start, end, limit)
+            following = keys[-1] if keys else None
+        else:
+            keys = self.order.page(start, end, limit)
+            following = keys[-1] + "\0" if keys else None
+        return self.pairs(keys, revision, time), following
+
+    def count(self, revision: int, time: int) -> int:
+        if self.is_plain(revision):
+            return len(self.entries)
+        if self.changed <= revision and not self.expiring:
+            return self.live
+        return sum(visible(entry, revision, time) is not None for entry in self.entries.values())
+
+    def crumble(self, limit: int) -> bool:
+        """Free at most ``limit`` entries of a table that nobody reads any more; true if there are more."""
+        for key in list(islice(reversed(self.entries), limit)):
+            del self.entries[key]
+        return bool(self.entries)

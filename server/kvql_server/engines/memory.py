@@ -1,0 +1,325 @@
+"""An engine that keeps pairs in memory only: for ``:memory:``, for tests, and as a second opinion on the hash tables.
+
+It is written to be obviously right rather than fast: each key has the list of its states, (revision, entry or None), in
+order; a snapshot reads the last state at or before its revision; states that no open snapshot can see are dropped when
+the key is next written. Nothing outlives the process.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from kvql_server.clock import Clock, SystemClock
+from kvql_server.engines import base
+from kvql_server.engines.base import Absent, Clear, Conflict, Guard, Order, Page, Put, RangeUnchanged, Unchanged
+from kvql_server.engines.feed import Feed, Item
+
+PAGE_PAIRS: Final = 4096
+TOMBSTONES_MAX: Final = 10_000
+"""Deleted keys that are remembered in a namespace before those of them that no snapshot needs are forgotten."""
+
+
+class MemoryEntry(msgspec.Struct, frozen=True, gc=False):
+    """A state of a pair: :class:`base.Entry`."""
+
+    value: Any
+    revision: int
+    version: int
+    created_at: int
+    updated_at: int
+    updated_by: str
+    comment: str
+    expires_at: int | None
+
+
+class _Meta(msgspec.Struct, frozen=True, gc=False):
+    time: int
+    user: str
+    comment: str
+
+
+States: TypeAlias = list[tuple[int, MemoryEntry | None]]
+
+
+class _Namespace:
+    """The keys of a namespace and their states."""
+
+    def __init__(self, forgotten: int) -> None:
+        self.states: dict[str, States] = {}
+        self.tombstones = 0
+        self.forgotten = forgotten  # deletions up to this revision may have been forgotten
+        self.changed = forgotten
+        self._sorted: list[str] | None = []
+
+    def current(self, key: str) -> MemoryEntry | None:
+        states = self.states.get(key)
+        return states[-1][1] if states else None
+
+    def at(self, key: str, revision: int, time: int) -> MemoryEntry | None:
+        """The live pair as a snapshot sees it."""
+        for written, entry in reversed(self.states.get(key, ())):
+            if written <= revision:
+                live = entry is not None and (entry.expires_at is None or entry.expires_at > time)
+                return entry if live else None
+        return None
+
+    def set(self, key: str, revision: int, entry: MemoryEntry | None, oldest_open: int) -> None:
+        states = self.states.get(key)
+        if states is None:
+            states = self.states[key] = []
+            self._sorted = None
+        elif states[-1][1] is None:
+            self.tombstones -= 1
+        while len(states) > 1 and states[1][0] <= oldest_open:
+            del states[0]
+        states.append((revision, entry))
+        if len(states) == 2 and states[0][0] <= oldest_open and revision <= oldest_open:
+            del states[0]
+        self.tombstones += entry is None
+        self.changed = revision
+
+    def ordered(self) -> list[str]:
+        if self._sorted is None:
+            self._sorted = sorted(self.states)
+        return self._sorted
+
+    def forget(self, oldest_open: int) -> None:
+        """Drop deleted keys that no snapshot sees."""
+        gone = [key for key, states in self.states.items() if states[-1][1] is None and states[-1][0] <= oldest_open]
+        for key in gone:
+            self.forgotten = max(self.forgotten, self.states.pop(key)[-1][0])
+        self.tombstones -= len(gone)
+        self._sorted = None
+
+
+class MemorySnapshot:
+    """:class:`base.Snapshot`."""
+
+    def __init__(self, engine: MemoryEngine, revision: int, time: int) -> None:
+        self._engine = engine
+        self._open = True
+        self.revision = revision
+        self.time = time
+
+    def _get(self, namespace: str, key: str) -> MemoryEntry | None:
+        space = self._engine.namespaces.get(namespace)
+        return None if space is None else space.at(key, self.revision, self.time)
+
+    async def get(self, namespace: str, key: str) -> MemoryEntry | None:
+        return self._get(namespace, key)
+
+    async def get_many(self, namespace: str, keys: Sequence[str]) -> list[base.Entry | None]:
+        return [self._get(namespace, key) for key in keys]
+
+    async def scan(
+        self, namespace: str, start: str = "", end: str | None = None, order: Order = "key"
+    ) -> AsyncIterator[Page]:
+        space = self._engine.namespaces.get(namespace)
+        if space is None:
+            return
+        keys = [key for key in space.ordered() if key >= start and (end is None or key < end)]
+        if order == "reverse":
+            keys.reverse()
+        for at in range(0, len(keys), PAGE_PAIRS):
+            pairs = [(key, space.at(key, self.revision, self.time)) for key in keys[at : at + PAGE_PAIRS]]
+            page = [(key, entry) for key, entry in pairs if entry is not None]
+            if page:
+                yield page
+
+    async def count(self, namespace: str) -> int:
+        total = 0
+        async for page in self.scan(namespace, order="any"):
+            total += len(page)
+        return total
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._engine.release(self.revision)
+
+
+class MemoryEngine:
+    """:class:`base.Engine` without files."""
+
+    in_process = True
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock: Clock = clock or SystemClock()
+        self.namespaces: dict[str, _Namespace] = {}
+        self._revision = 0
+        self._open: dict[int, int] = {}  # revision -> open snapshots of it
+        self._expiry: list[tuple[int, str, str, int]] = []  # heap of (expires_at, namespace, key, revision)
+        self._feed = Feed(0)
+        self._closed = False
+
+    # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def snapshot(self, revision: int | None = None) -> MemorySnapshot:
+        self._check()
+        revision = self._revision if revision is None else revision
+        if revision > self._revision:
+            raise base.Compacted(f"revision {revision} is in the future; the newest one is {self._revision}")
+        if revision != self._revision and revision not in self._open:
+            raise base.Compacted(f"revision {revision} has been compacted")
+        self._open[revision] = self._open.get(revision, 0) + 1
+        return MemorySnapshot(self, revision, self._clock.now())
+
+    def release(self, revision: int) -> None:
+        """One snapshot of ``revision`` is closed."""
+        self._open[revision] -= 1
+        if not self._open[revision]:
+            del self._open[revision]
+
+    def _oldest_open(self) -> int:
+        return min(self._open, default=self._revision)
+
+    # ── committing ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def commit_many(self, transactions: Sequence[base.Transaction]) -> list[base.CommitOutcome]:
+        self._check()
+        now = self._clock.now()
+        self._expire(now)
+        outcomes: list[base.CommitOutcome] = []
+        for transaction in transactions:
+            broken = next((i for i, guard in enumerate(transaction.guards) if not self._holds(guard)), None)
+            if broken is not None:
+                outcomes.append(Conflict(transaction.guards[broken], broken))
+                continue
+            meta = _Meta(now, transaction.user, transaction.comment)
+            self._apply(transaction.writes, meta, expired=False)
+            outcomes.append(self._revision)
+        self._feed.durable(self._revision)
+        return outcomes
+
+    def _holds(self, guard: Guard) -> bool:
+        space = self.namespaces.get(guard.namespace)
+        if isinstance(guard, Unchanged):
+            entry = space.current(guard.key) if space else None
+            return entry is not None and entry.revision == guard.revision
+        if space is None:
+            return True
+        if isinstance(guard, Absent):
+            if space.current(guard.key) is not None:
+                return False
+            states = space.states.get(guard.key)
+            removed = states[-1][0] if states else space.forgotten
+            return not guard.since or removed <= guard.since
+        return self._range_holds(space, guard)
+
+    def _range_holds(self, space: _Namespace, guard: RangeUnchanged) -> bool:
+        if space.changed <= guard.revision:
+            return True
+        if space.forgotten > guard.revision:
+            return False
+        return not any(
+            states[-1][0] > guard.revision and key >= guard.start and (guard.end is None or key < guard.end)
+            for key, states in space.states.items()
+        )
+
+    def _apply(self, writes: Sequence[base.Write], meta: _Meta, *, expired: bool) -> None:
+        self._revision += 1
+        before: dict[tuple[str, str], MemoryEntry | None] = {}
+        for write in writes:
+            space = self.namespaces.setdefault(write.namespace, _Namespace(self._revision - 1))
+            if isinstance(write, Clear):
+                live = [key for key, states in space.states.items() if states[-1][1] is not None]
+                for key in live:
+                    self._set(space, write.namespace, key, None, before)
+            elif isinstance(write, Put):
+                self._set(space, write.namespace, write.key, self._entry(space, write, meta), before)
+            elif space.current(write.key) is not None:
+                self._set(space, write.namespace, write.key, None, before)
+        oldest_open = self._oldest_open()
+        for space in {id(s): s for s in (self.namespaces[namespace] for namespace, _ in before)}.values():
+            if space.tombstones > TOMBSTONES_MAX:
+                space.forget(oldest_open)
+        changes = tuple(
+            (namespace, key, self.namespaces[namespace].current(key), previous, expired)
+            for (namespace, key), previous in before.items()
+        )
+        self._feed.add(Item(self._revision, meta, changes))
+
+    def _entry(self, space: _Namespace, put: Put, meta: _Meta) -> MemoryEntry:
+        old = space.current(put.key)
+        same = old is not None and old.revision == self._revision  # written twice in one transaction: one change
+        version = 1 if old is None else old.version if same else old.version + 1
+        if put.expires_at is not None:
+            heapq.heappush(self._expiry, (put.expires_at, put.namespace, put.key, self._revision))
+        created_at = meta.time if old is None else old.created_at
+        return MemoryEntry(
+            put.value, self._revision, version, created_at, meta.time, meta.user, meta.comment, put.expires_at
+        )
+
+    def _set(
+        self,
+        space: _Namespace,
+        namespace: str,
+        key: str,
+        entry: MemoryEntry | None,
+        before: dict[tuple[str, str], MemoryEntry | None],
+    ) -> None:
+        before.setdefault((namespace, key), space.current(key))
+        space.set(key, self._revision, entry, self._oldest_open() if self._open else self._revision)
+
+    # ── expiry ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def tick(self) -> None:
+        """Carry out due expiry."""
+        if not self._closed:
+            self._expire(self._clock.now())
+
+    def _expire(self, now: int) -> None:
+        gone: list[base.Delete] = []
+        while self._expiry and self._expiry[0][0] <= now:
+            _, namespace, key, revision = heapq.heappop(self._expiry)
+            entry = self.namespaces[namespace].current(key)
+            if entry is not None and entry.revision == revision and entry.expires_at is not None:
+                gone.append(base.Delete(namespace, key))
+        if gone:
+            self._apply(list(dict.fromkeys(gone)), _Meta(now, "", ""), expired=True)
+            self._feed.durable(self._revision)
+
+    # ── the rest of the contract ──────────────────────────────────────────────────────────────────────────────
+
+    async def synced(self, revision: int) -> None:
+        self._check()
+
+    def sync(self, revision: int) -> None:
+        self._check()
+
+    def watch(self, from_revision: int) -> AsyncIterator[base.Commit]:
+        return self._feed.watch(from_revision, self._check)
+
+    async def compact(self, revision: int) -> None:
+        self._check()
+        oldest_open = min(self._oldest_open(), revision)
+        for space in self.namespaces.values():
+            space.forget(oldest_open)
+
+    def status(self) -> dict[str, Any]:
+        live = sum(len(space.states) - space.tombstones for space in self.namespaces.values())
+        return {
+            "engine": "memory",
+            "revision": self._revision,
+            "synced_revision": self._revision,
+            "pairs": live,
+            "open_snapshots": sum(self._open.values()),
+            "failed": None,
+        }
+
+    @property
+    def failed(self) -> str | None:
+        """Why the engine has stopped: never, here."""
+        return None
+
+    async def close(self) -> None:
+        self._closed = True
+        self._feed.close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise base.Closed("the store was closed")

@@ -1,0 +1,160 @@
+"""What a statement is carried out with: the request, who asked, how long it may take, and where its revisions add
+up."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Final, TypeVar
+
+from kvql import errors
+from kvql.v1 import kvql_pb2 as pb
+from kvql_server.auth import Access, Principal
+from kvql_server.clock import Clock
+from kvql_server.engines.base import Engine
+from kvql_server.settings import Settings
+from kvql_server.transaction import Transaction
+
+T = TypeVar("T")
+
+
+class Work:
+    """One request's allowance, and the newest revision that it saw: nothing of it may leave before that is durable."""
+
+    __slots__ = ("_deadline_s", "cancelled", "revision", "yields")
+
+    def __init__(self, limit_s: float, deadline_ms: int = 0) -> None:
+        self._deadline_s = time.monotonic() + (min(limit_s, deadline_ms / 1000) if deadline_ms else limit_s)
+        self.cancelled = False
+        self.revision = 0
+        self.yields = False
+        """Whether an event loop is there to give others their turn (never in process)."""
+
+    async def turn(self) -> None:
+        """Between two pages: ``check``, and let others go on."""
+        self.check()
+        if self.yields:
+            await asyncio.sleep(0)
+
+    def check(self) -> None:
+        """57014 if the request was cancelled or its time is up. Called between pages and before each commit."""
+        if self.cancelled:
+            raise errors.error(errors.CANCELLED, "canceling statement due to user request")
+        if time.monotonic() > self._deadline_s:
+            raise errors.error(errors.CANCELLED, "canceling statement due to statement timeout")
+
+    def saw(self, revision: int) -> None:
+        if revision > self.revision:
+            self.revision = revision
+
+
+class Lane:
+    """An ordered row of requests: its namespace in use, and its transaction if one is open."""
+
+    __slots__ = ("namespace", "transaction")
+
+    def __init__(self, namespace: str = "") -> None:
+        self.namespace = namespace
+        self.transaction: Transaction | None = None
+
+    @property
+    def transaction_state(self) -> int:
+        if self.transaction is None:
+            return pb.TRANSACTION_STATE_NONE
+        return pb.TRANSACTION_STATE_FAILED if self.transaction.failed else pb.TRANSACTION_STATE_OPEN
+
+    def rollback(self) -> None:
+        """End the open transaction, if there is one; nothing of it happened."""
+        if self.transaction is not None:
+            self.transaction.close()
+            self.transaction = None
+
+
+class Call:
+    """One request on its way through the executor."""
+
+    __slots__ = ("access", "clock", "engine", "lane", "principal", "request", "settings", "work")
+
+    def __init__(
+        self, request: pb.Request, lane: Lane, principal: Principal, work: Work, engine: Engine, clock: Clock,
+        access: Access, settings: Settings,
+    ) -> None:  # fmt: skip
+        self.request = request
+        self.lane = lane
+        self.principal = principal
+        self.work = work
+        self.engine = engine
+        self.clock = clock
+        self.access = access
+        self.settings = settings
+
+    def namespace(self, named: str = "") -> str:
+        """The namespace that the statement works on: the one it names, else the one in use; else 3F000."""
+        name = named or self.request.namespace or self.lane.namespace
+        if not name:
+            raise errors.error(errors.NO_SUCH_NAMESPACE, "no namespace in use", hint="choose one first: USE shop")
+        return name
+
+    def expires_at(self, ttl_ms: int) -> int | None:
+        """When a pair written now with this time to live ends, in microseconds since 1970; None without one."""
+        return self.clock.now() + ttl_ms * 1000 if ttl_ms else None
+
+
+class Pages:
+    """Rows that are computed page by page while they are read; once, by one reader.
+
+    Read with ``async for`` (pages) in the server, or with ``for`` (rows) in process, where the engine never suspends.
+    Close it: it holds the snapshot that it reads.
+    """
+
+    def __init__(self, pages: AsyncIterator[list[tuple[Any, ...]]], release: Callable[[], None]) -> None:
+        self._pages = pages
+        self._release: Callable[[], None] | None = release
+        self.at_end: Callable[[], None] | None = None
+        """Called once when all rows are read, for what is known only then (notices)."""
+
+    async def __aiter__(self) -> AsyncIterator[list[tuple[Any, ...]]]:
+        try:
+            while (page := await self._next()) is not None:
+                yield page
+        finally:
+            self.close()
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        try:
+            while (page := self.next_page()) is not None:
+                yield from page
+        finally:
+            self.close()
+
+    def next_page(self) -> list[tuple[Any, ...]] | None:
+        """The next page of an engine in process; None after the last."""
+        return step(self._next())
+
+    async def _next(self) -> list[tuple[Any, ...]] | None:
+        page = await anext(self._pages, None)
+        if page is None and self.at_end is not None:
+            self.at_end()
+            self.at_end = None
+        return page
+
+    def close(self) -> None:
+        """Let the snapshot go; repeatable."""
+        if self._release is not None:
+            release, self._release = self._release, None
+            release()
+
+
+_SUSPENDED: Final = "a statement in process waited for something; the engine is not in process"
+
+
+def step(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never suspends, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    coroutine.close()
+    raise RuntimeError(_SUSPENDED)

@@ -1,0 +1,190 @@
+"""The one place where requests meet the store: dispatch, autocommit, and the state of a lane's transaction."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from kvql import errors
+from kvql.errors import Error
+from kvql.result import Result
+from kvql.v1 import kvql_pb2 as pb
+from kvql_server import rules
+from kvql_server.auth import Access, Principal
+from kvql_server.catalog import Catalog
+from kvql_server.clock import Clock, SystemClock
+from kvql_server.engines import base
+from kvql_server.engines.base import Conflict, Engine
+from kvql_server.executor import keys, lists, namespaces, select, transactions, writes
+from kvql_server.executor.call import Call, Lane, Pages, Work
+from kvql_server.settings import Settings
+from kvql_server.transaction import Transaction, conflict_error
+
+Statement = Callable[[Transaction, Call], Awaitable[Result]]
+
+READS: Final[dict[str, Statement]] = {
+    "get": keys.get, "has": keys.has, "list": lists.show, "namespaces": lists.show_namespaces, "use": namespaces.use,
+    "select": select.select,
+}  # fmt: skip
+WRITES: Final[dict[str, Statement]] = {
+    "write": writes.write, "delete": keys.delete, "expire": keys.expire,
+    "create_namespace": namespaces.create, "drop_namespace": namespaces.drop,
+}  # fmt: skip
+
+
+class Executor:
+    """Carries out typed requests for whoever is named, one at a time a lane.
+
+    The caller keeps one promise: nothing of an answer, an error included, leaves the process before the engine has
+    synced ``work.revision``. The text command is not for here: ``text.run`` turns it into typed requests.
+    """
+
+    def __init__(
+        self, engine: Engine, clock: Clock | None = None, settings: Settings | None = None, start_namespace: str = ""
+    ) -> None:
+        self.engine = engine
+        self.clock = SystemClock() if clock is None else clock
+        self.settings = Settings() if settings is None else settings
+        self.catalog = Catalog()
+        self.access = Access(self.catalog, self.settings.create_namespaces, start_namespace)
+
+    def work(self, deadline_ms: int = 0) -> Work:
+        return Work(self.settings.statement_timeout_s, deadline_ms)
+
+    async def execute(self, request: pb.Request, lane: Lane, principal: Principal, work: Work) -> Result:
+        """The result of one typed request; raises ``Error``, and never anything else that a request can cause."""
+        call = Call(request, lane, principal, work, self.engine, self.clock, self.access, self.settings)
+        try:
+            return await self._dispatch(call, request.WhichOneof("command"))
+        except base.EngineError as e:
+            lane.rollback()
+            raise engine_error(e) from e
+
+    async def _dispatch(self, call: Call, command: str | None) -> Result:
+        transaction = call.lane.transaction
+        if transaction is not None:
+            transaction.last_used_s = time.monotonic()
+        if command == "transaction":
+            try:
+                return await transactions.act(call)
+            except Error:
+                if call.lane.transaction is not None:
+                    call.lane.transaction.failed = True
+                raise
+        if transaction is not None:
+            return await self._inside(transaction, call, command)
+        if command == "write":
+            if self.engine.in_process and not call.request.idempotency_key:
+                return await writes.write_run(call)
+            return await self._run_one_by_one(call)
+        if command in READS:
+            return await self._read(call, READS[command])
+        if command in WRITES:
+            return await self._autocommit(call, WRITES[command])
+        raise _unknown(command)
+
+    async def _inside(self, transaction: Transaction, call: Call, command: str | None) -> Result:
+        """A statement of an open transaction; any error leaves only ROLLBACK."""
+        if transaction.failed:
+            raise transactions.aborted(transaction)
+        try:
+            statement = READS.get(command or "") or WRITES.get(command or "")
+            if statement is None:
+                raise _unknown(command)
+            if command in WRITES and transaction.read_only:
+                raise errors.error(errors.READ_ONLY, "cannot write in a read-only transaction")
+            rules.check_comment(call.request.comment)
+            call.work.saw(transaction.revision)
+            call.work.check()
+            result = await statement(transaction, call)
+        except BaseException:
+            transaction.failed = True
+            raise
+        result.revision = transaction.revision
+        return result
+
+    async def _read(self, call: Call, statement: Statement) -> Result:
+        transaction = Transaction(self.engine, call.principal.name, tracked=False, read_only=True)
+        try:
+            call.work.saw(transaction.revision)
+            result = await statement(transaction, call)
+            result.revision = transaction.revision
+            return result
+        finally:
+            transaction.close()
+
+    async def _autocommit(self, call: Call, statement: Statement) -> Result:
+        """A statement as a transaction of its own, on a fresh snapshot for as long as others come in between."""
+        rules.check_comment(call.request.comment)
+        rules.check_idempotency_key(call.request.idempotency_key)
+        if call.request.idempotency_key:
+            raise errors.error(errors.NOT_SUPPORTED, "idempotency keys are not supported yet")
+        tries = self.settings.conflict_retries_max
+        while True:
+            transaction = Transaction(self.engine, call.principal.name)
+            transaction.comment = call.request.comment
+            try:
+                call.work.saw(transaction.revision)
+                result = await statement(transaction, call)
+                call.work.check()
+                outcome = await transaction.commit()
+            finally:
+                transaction.close()
+            if not isinstance(outcome, Conflict):
+                call.work.saw(outcome)
+                result.revision = outcome
+                return result
+            tries -= 1
+            if tries < 0:
+                raise conflict_error(outcome)
+
+    async def _run_one_by_one(self, call: Call) -> Result:
+        """A run of writes on an engine that is not in process: each statement as if it had come alone."""
+        run = writes.read(call)
+        total = Result(row_count=0)
+        for index, (start, end) in enumerate(run.bounds()):
+            single = pb.Request()
+            single.CopyFrom(call.request)
+            writes.keep_only(single.write, call.request.write, start, end)
+            alone = Call(
+                single, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings
+            )
+            try:
+                result = await self._autocommit(alone, writes.write)
+            except Error as e:
+                e.statement = index
+                if run.stop or run.count == 1:
+                    raise
+                total.failed += 1
+                if len(total.errors) < writes.ERRORS_MAX:
+                    total.errors.append(e)
+                continue
+            total.row_count += result.row_count
+            total.completed += 1
+            total.revision = result.revision
+        return total
+
+
+def _unknown(command: str | None) -> Error:
+    what = "an empty request" if command is None else f"command {command}"
+    return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported here")
+
+
+def engine_error(error: base.EngineError) -> Error:
+    """What an engine's refusal is to a user; the operator's sentence stays in the log where it names files."""
+    if isinstance(error, base.StoreFull):
+        return errors.error(errors.DISK_FULL, f"the store is full: {error}", hint="nothing was written; reads go on")
+    if isinstance(error, base.OutcomeUnknown):
+        return errors.error(
+            errors.OUTCOME_UNKNOWN, "writing the log failed; whether the last writes survive is unknown",
+            hint="read what is there once the server runs again",
+        )  # fmt: skip
+    if isinstance(error, base.Compacted):
+        return errors.error(errors.INVALID, str(error))
+    if isinstance(error, base.Closed):
+        return errors.error(errors.SHUTTING_DOWN, "the store is closing")
+    return errors.error(errors.CORRUPTED, "the data are damaged", hint="see the server's log")
+
+
+__all__ = ["Executor", "Lane", "Pages", "Work", "engine_error"]

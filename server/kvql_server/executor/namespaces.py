@@ -1,0 +1,136 @@
+"""CREATE NAMESPACE, DROP NAMESPACE, USE."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+from kvql import errors
+from kvql.codec import decode_values
+from kvql.errors import Error
+from kvql.result import Notice, Result
+from kvql.v1 import kvql_pb2 as pb
+from kvql.values import parse_interval, to_interval_micros
+from kvql_server import rules
+from kvql_server.auth import no_such_namespace
+from kvql_server.catalog import NAMESPACE, Namespace, encode
+from kvql_server.engines.base import SYSTEM_NAMESPACE
+from kvql_server.executor.call import Call
+from kvql_server.transaction import Transaction
+
+
+async def create(transaction: Transaction, call: Call) -> Result:
+    """CREATE NAMESPACE [IF NOT EXISTS] n [WITH (…)]: the creator is the owner. A taken name is 42501."""
+    command = call.request.create_namespace
+    name = command.namespace
+    options = _options(command)
+    record, new = await call.access.writable(transaction, call.principal, name)
+    if not new:
+        if command.if_not_exists:
+            return Result(notices=[Notice(f"namespace {name} already exists, skipping")])
+        raise errors.error(errors.DUPLICATE_NAMESPACE, f"namespace {name} already exists", part=pb.PART_NAMESPACE)
+    record = Namespace(record.owner, options)
+    transaction.put(SYSTEM_NAMESPACE, NAMESPACE + name, encode(record), None)
+    return Result()
+
+
+async def drop(transaction: Transaction, call: Call) -> Result:
+    """DROP NAMESPACE [IF EXISTS] n: the namespace and all its pairs, in one commit."""
+    command = call.request.drop_namespace
+    name = command.namespace
+    try:
+        await call.access.existing(transaction, call.principal, name)
+    except Error as e:
+        if e.sqlstate == errors.NO_SUCH_NAMESPACE and command.if_exists:
+            return Result(notices=[Notice(f"namespace {name} does not exist, skipping")])
+        raise
+    key = NAMESPACE + name
+    if await transaction.get(SYSTEM_NAMESPACE, key) is None:
+        raise no_such_namespace(name)
+    transaction.clear(name)
+    transaction.delete(SYSTEM_NAMESPACE, key)
+    return Result()
+
+
+async def use(transaction: Transaction, call: Call) -> Result:
+    """USE n: never an error for a valid name; a notice if there is nothing to be seen there."""
+    name = call.request.use.namespace
+    rules.check_namespace(name)
+    try:
+        await call.access.existing(transaction, call.principal, name)
+        notices = []
+    except Error as e:
+        if e.sqlstate != errors.NO_SUCH_NAMESPACE:
+            raise
+        notices = [Notice(f"namespace {name} does not exist yet", "the first PUT or UPSERT creates it")]
+    call.lane.namespace = name
+    return Result(namespace=name, notices=notices)
+
+
+# ── options ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _values(value: Any) -> str:
+    if value in ("word", "any"):
+        return str(value)
+    raise errors.error(errors.INVALID, "option values is 'word' or 'any'")
+
+
+def _duration_ms(name: str, least_ms: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is str:
+            value = parse_interval(value)
+        if type(value) is not timedelta:
+            raise errors.error(errors.INVALID, f"option {name} is a duration", hint=f"write {name} = '1h'")
+        ms = to_interval_micros(value) // 1000
+        if not least_ms <= ms <= rules.TTL_MS_MAX:
+            raise errors.error(errors.INVALID, f"option {name} is out of range")
+        return ms
+
+    return read
+
+
+def _count(name: str) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or value < 0:
+            raise errors.error(errors.INVALID, f"option {name} is a number, 0 or more")
+        return value
+
+    return read
+
+
+_READERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "values": _values,
+    "default_ttl": _duration_ms("default_ttl", 1),
+    "history": _duration_ms("history", 0),
+    "history_bytes": _count("history_bytes"),
+    "max_keys": _count("max_keys"),
+    "max_bytes": _count("max_bytes"),
+}
+_IN_FORCE: Final = frozenset({"values", "default_ttl"})
+"""Options that are carried out by now; the others are refused by name and not silently kept."""
+
+
+def _options(command: pb.CreateNamespaceCommand) -> dict[str, Any]:
+    names = list(command.option_names)
+    values = decode_values(command.option_values, intervals=True)
+    if len(names) != len(values):
+        raise errors.error(errors.INVALID, "every option needs one value")
+    out: dict[str, Any] = {}
+    for item, (name, value) in enumerate(zip(names, values, strict=True), 1):
+        reader = _READERS.get(name.lower())
+        if reader is None:
+            shown = name if name.isidentifier() and len(name) <= 64 else "of that name"
+            raise errors.error(
+                errors.INVALID,
+                f"option {shown} does not exist",
+                hint=f"the options are {', '.join(_READERS)}",
+                item=item,
+            )
+        if name.lower() not in _IN_FORCE:
+            raise errors.error(errors.NOT_SUPPORTED, f"option {name.lower()} is not supported yet", item=item)
+        if name.lower() in out:
+            raise errors.error(errors.INVALID, f"option {name.lower()} is given twice", item=item)
+        out[name.lower()] = reader(value)
+    return out

@@ -1,0 +1,471 @@
+"""PUT, UPDATE, UPSERT: one statement, or a run of statements in one message (ADR 3).
+
+Each statement of a run is a commit of its own. On an engine in process a run is judged against one snapshot and
+handed to the engine in one ``commit_many``: nothing suspends in between, so what the snapshot said still holds, and
+the guards that go along prove it. On any other engine each statement is carried out alone, like every statement
+outside a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from kvql import errors
+from kvql.codec import decode_values, encode_values
+from kvql.errors import Error
+from kvql.result import Result
+from kvql.v1 import kvql_pb2 as pb
+from kvql_server import rules
+from kvql_server.catalog import NAMESPACE, Namespace, encode
+from kvql_server.engines import base
+from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Unchanged
+from kvql_server.executor import expression
+from kvql_server.executor.call import Call
+from kvql_server.executor.keys import exists, missing
+from kvql_server.transaction import Transaction
+
+ERRORS_MAX: Final = 100
+"""How many failures of a run are told in full; the rest are counted."""
+
+DEFAULT_TTL: Final = "default_ttl"
+"""The option of a namespace, in milliseconds, for pairs that are put without a TTL of their own."""
+
+PUT, UPDATE, UPSERT = pb.WRITE_MODE_PUT, pb.WRITE_MODE_UPDATE, pb.WRITE_MODE_UPSERT
+
+
+@dataclass(slots=True)
+class Run:
+    """A write command, decoded: ``sizes`` is None where each pair is a statement of its own."""
+
+    mode: int
+    keys: Sequence[str]
+    values: list[Any]
+    sizes: list[int] | None
+    ttl_ms: int
+    stop: bool
+
+    @property
+    def count(self) -> int:
+        return len(self.keys) if self.sizes is None else len(self.sizes)
+
+    def size(self, index: int) -> int:
+        """The number of pairs of a statement."""
+        return 1 if self.sizes is None else self.sizes[index]
+
+    def bounds(self) -> Iterator[tuple[int, int]]:
+        """(start, end) of each statement's pairs."""
+        if self.sizes is None:
+            yield from zip(range(len(self.keys)), range(1, len(self.keys) + 1), strict=True)
+            return
+        start = 0
+        for size in self.sizes:
+            yield start, start + size
+            start += size
+
+
+def read(call: Call) -> Run:
+    """The command of the request; 22023 if its parts disagree."""
+    command = call.request.write
+    mode = command.mode
+    keys = list(command.keys)
+    values = decode_values(command.values, expressions=True, intervals=False)
+    if mode not in (PUT, UPDATE, UPSERT):
+        raise errors.error(errors.INVALID, f"unknown write mode {mode}")
+    if len(keys) != len(values):
+        raise errors.error(errors.INVALID, f"a write has {len(keys)} keys and {len(values)} values")
+    if not keys:
+        raise errors.error(errors.INVALID, "a statement needs at least one key")
+    sizes = None if command.each else list(command.statement_sizes) or [len(keys)]
+    if sizes is not None and (sum(sizes) != len(keys) or 0 in sizes):
+        raise errors.error(errors.INVALID, "the sizes of the statements do not add up to the keys")
+    if command.ttl_ms:
+        rules.check_ttl(command.ttl_ms)
+        if mode == UPDATE:
+            raise errors.error(errors.INVALID, "UPDATE keeps the time to live", hint="EXPIRE sets it, PERSIST drops it")
+    return Run(mode, keys, values, sizes, command.ttl_ms, call.request.on_error == pb.ON_ERROR_STOP)
+
+
+# ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def judge(run: Run, words: bool, now: int) -> dict[int, Error]:
+    """Compute the expressions and check every rule: which statements fail before anything is read, and why."""
+    failures: dict[int, Error] = {}
+    if pb.Expression in set(map(type, run.values)):
+        _compute(run, now, failures)
+    fine = not failures and rules.keys_are_valid(run.keys) and rules.values_are_valid(run.values, words)
+    if fine and (run.mode != PUT or run.sizes is None or len(set(run.keys)) == len(run.keys)):
+        return failures
+    for index, (start, end) in enumerate(run.bounds()):
+        if index not in failures:
+            error = _statement_error(run, start, end, words)
+            if error is not None:
+                failures[index] = error
+    return failures
+
+
+def _compute(run: Run, now: int, failures: dict[int, Error]) -> None:
+    for index, (start, end) in enumerate(run.bounds()):
+        for at in range(start, end):
+            value = run.values[at]
+            if type(value) is pb.Expression:
+                try:
+                    run.values[at] = expression.stored_value(expression.constant(value, now))
+                except Error as e:
+                    e.item, e.part = e.item or at - start + 1, e.part or pb.PART_VALUE
+                    failures.setdefault(index, e)
+                    run.values[at] = None
+
+
+def _statement_error(run: Run, start: int, end: int, words: bool) -> Error | None:
+    seen: set[str] = set()
+    for item, at in enumerate(range(start, end), 1):
+        key = run.keys[at]
+        error = rules.key_error(key, item) or rules.value_error(run.values[at], words, item)
+        if error is not None:
+            return error
+        if run.mode == PUT and key in seen:
+            return exists(key, item)
+        seen.add(key)
+    return None
+
+
+def words_only(call: Call, record: Namespace) -> bool:
+    """Whether text with white space is refused: the namespace's option, else the server's setting."""
+    return bool(record.options.get("values", call.settings.values) == "word")
+
+
+# ── inside a transaction ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+async def access(transaction: Transaction, call: Call, run: Run, namespace: str) -> tuple[Namespace, bool]:
+    """The namespace to write to, and whether this write creates it. UPDATE never creates: nothing is there to update.
+
+    A statement that breaks a rule is told so, and not that its namespace is missing or another user's.
+    """
+    try:
+        if run.mode == UPDATE:
+            return await call.access.existing(transaction, call.principal, namespace), False
+        record, new = await call.access.writable(transaction, call.principal, namespace)
+        run.ttl_ms = run.ttl_ms or record.options.get(DEFAULT_TTL, 0)
+        return record, new
+    except Error:
+        failures = judge(run, words=False, now=transaction.time)
+        if 0 in failures:
+            raise failures[0] from None
+        raise
+
+
+async def write(transaction: Transaction, call: Call) -> Result:
+    """The command's statements as part of a transaction; the first error ends them (the transaction has failed
+    then)."""
+    run = read(call)
+    namespace = call.namespace()
+    record, new = await access(transaction, call, run, namespace)
+    if new:
+        transaction.put(SYSTEM_NAMESPACE, NAMESPACE + namespace, encode(record), None)
+    failures = judge(run, words_only(call, record), transaction.time)
+    for index, (start, end) in enumerate(run.bounds()):
+        error = failures.get(index) or await _write_statement(transaction, call, run, namespace, start, end)
+        if error is not None:
+            error.statement = index
+            raise error
+    return Result(row_count=len(run.keys), completed=run.count)
+
+
+async def _write_statement(
+    transaction: Transaction, call: Call, run: Run, namespace: str, start: int, end: int
+) -> Error | None:
+    expires_at = call.expires_at(run.ttl_ms)
+    for item, at in enumerate(range(start, end), 1):
+        key, value = run.keys[at], run.values[at]
+        if run.mode == UPSERT:
+            transaction.put(namespace, key, value, expires_at)
+            continue
+        entry = await transaction.get(namespace, key)
+        if run.mode == PUT:
+            if entry is not None:
+                return exists(key, item)
+            transaction.put(namespace, key, value, expires_at)
+        else:
+            if entry is None:
+                return missing(key, item)
+            transaction.put(namespace, key, value, entry.expires_at)
+    return None
+
+
+# ── outside a transaction, on an engine in process ────────────────────────────────────────────────────────────────
+
+
+async def write_run(call: Call) -> Result:
+    """The command outside BEGIN … COMMIT, each statement a commit of its own."""
+    command = call.request.write
+    if len(command.keys) == 1 and command.mode in (PUT, UPSERT) and not command.ttl_ms:
+        result = await _write_pair(call, command)
+        if result is not None:
+            return result
+    run = read(call)
+    namespace = call.namespace()
+    rules.check_comment(call.request.comment)
+    snapshot = Transaction(call.engine, call.principal.name, tracked=False)
+    try:
+        call.work.saw(snapshot.revision)
+        record, new = await access(snapshot, call, run, namespace)
+        batch = _Batch(call, run, namespace, record if new else None)
+        batch.failures = judge(run, words_only(call, record), snapshot.time)
+        if run.mode == UPDATE:
+            await _update(batch)
+        else:
+            await _put(batch, snapshot)
+    finally:
+        snapshot.close()
+    return batch.result()
+
+
+async def _write_pair(call: Call, command: pb.WriteCommand) -> Result | None:
+    """PUT or UPSERT of one pair of the two common types into a namespace that is there: what many tasks send.
+
+    None: something is out of the ordinary; nothing has happened, and the general road finds out what.
+    """
+    values = command.values
+    types = values.types
+    if types == b"\x03" and len(values.integers) == 1 and not values.texts:
+        value: Any = values.integers[0]
+    elif types == b"\x06" and len(values.texts) == 1 and not values.integers:
+        value = values.texts[0]
+    else:
+        return None
+    if values.floats or values.blobs or values.expressions or len(command.statement_sizes) > 1 or call.request.comment:
+        return None
+    key = command.keys[0]
+    if not rules.keys_are_valid((key,)) or command.statement_sizes not in ([], [1]):
+        return None
+    namespace = call.namespace()
+    user = call.principal.name
+    snapshot = Transaction(call.engine, user, tracked=False)
+    try:
+        call.work.saw(snapshot.revision)
+        record, new = await call.access.writable(snapshot, call.principal, namespace)
+    finally:
+        snapshot.close()
+    if new or DEFAULT_TTL in record.options or not rules.values_are_valid((value,), words_only(call, record)):
+        return None
+    call.work.check()
+    guards = (Absent(namespace, key),) if command.mode == PUT else ()
+    transaction = base.Transaction(guards, (Put(namespace, key, value),), user)
+    outcome = (await call.engine.commit_many((transaction,)))[0]
+    if type(outcome) is not int:
+        # the revision of the pair in the way lies at or before the snapshot's: nothing came in between
+        raise exists(key, 1)
+    call.work.saw(outcome)
+    return Result(row_count=1, completed=1, revision=outcome)
+
+
+class _Batch:
+    """A run on its way to the engine, and what became of its statements."""
+
+    def __init__(self, call: Call, run: Run, namespace: str, creates: Namespace | None) -> None:
+        self.call = call
+        self.run = run
+        self.namespace = namespace
+        self.creates = creates
+        self.failures: dict[int, Error] = {}
+        self.completed = 0
+        self.pairs = 0
+
+    async def commit(self, indexes: Sequence[int], transactions: list[base.Transaction]) -> list[int]:
+        """Hand the statements over; returns the places (in ``indexes``) of those whose guards did not hold."""
+        if not transactions:
+            return []
+        self.call.work.check()
+        if self.creates is not None:
+            transactions[0] = _creating(transactions[0], self.namespace, self.creates)
+            self.creates = None
+        outcomes = await self.call.engine.commit_many(transactions)
+        last = outcomes[-1]
+        if type(last) is int:
+            self.call.work.saw(last)
+        if Conflict not in set(map(type, outcomes)):
+            self.completed += len(outcomes)
+            self.pairs += len(outcomes) if self.run.sizes is None else sum(map(self.run.size, indexes))
+            return []
+        failed: list[int] = []
+        for place, outcome in enumerate(outcomes):
+            if isinstance(outcome, Conflict):
+                failed.append(place)
+                guard = outcome.guard
+                if isinstance(guard, Absent):
+                    self.failures[indexes[place]] = exists(guard.key, outcome.index + 1)
+            else:
+                self.call.work.saw(outcome)
+                self.completed += 1
+                self.pairs += self.run.size(indexes[place])
+        # a refusal tells what others wrote: their commits must be durable before it leaves
+        current = self.call.engine.snapshot()
+        self.call.work.saw(current.revision)
+        current.close()
+        return failed
+
+    def result(self) -> Result:
+        """What the client is told; raises the error of the first failed statement where the run stops at it."""
+        run = self.run
+        for index, error in self.failures.items():
+            error.statement = index
+        if self.failures and (run.stop or run.count == 1):
+            raise self.failures[min(self.failures)]
+        told = [self.failures[index] for index in sorted(self.failures)[:ERRORS_MAX]]
+        return Result(
+            row_count=self.pairs, completed=self.completed, failed=len(self.failures), errors=told,
+            revision=self.call.work.revision,
+        )  # fmt: skip
+
+
+def _creating(transaction: base.Transaction, namespace: str, record: Namespace) -> base.Transaction:
+    """The same statement, which also creates its namespace."""
+    key = NAMESPACE + namespace
+    return base.Transaction(
+        (*transaction.guards, Absent(SYSTEM_NAMESPACE, key)),
+        (*transaction.writes, Put(SYSTEM_NAMESPACE, key, encode(record))),
+        transaction.user, transaction.comment, transaction.idempotency_key,
+    )  # fmt: skip
+
+
+async def _put(batch: _Batch, snapshot: Transaction) -> None:
+    """PUT and UPSERT."""
+    run, failures = batch.run, batch.failures
+    if run.stop and run.count > 1:
+        end = min(failures, default=run.count)
+        if run.mode == PUT:
+            end = await _first_existing(batch, snapshot, end)
+        for later in [index for index in failures if index > end]:
+            del failures[later]
+    else:
+        end = run.count
+    namespace, user, comment = batch.namespace, batch.call.principal.name, batch.call.request.comment
+    expires_at = batch.call.expires_at(run.ttl_ms)
+    transactions: list[base.Transaction]
+    indexes: Sequence[int] = range(end)
+    if run.sizes is None and not any(index < end for index in failures):
+        if run.mode == PUT:
+            transactions = [
+                base.Transaction((Absent(namespace, key),), (Put(namespace, key, value, expires_at),), user, comment)
+                for key, value in zip(run.keys[:end], run.values, strict=False)
+            ]
+        else:
+            transactions = [
+                base.Transaction((), (Put(namespace, key, value, expires_at),), user, comment)
+                for key, value in zip(run.keys[:end], run.values, strict=False)
+            ]
+    else:
+        transactions, indexes = [], []
+        for index, (first, last) in enumerate(run.bounds()):
+            if index >= end:
+                break
+            if index in failures:
+                continue
+            keys = run.keys[first:last]
+            guards = tuple([Absent(namespace, key) for key in keys]) if run.mode == PUT else ()
+            writes = tuple(
+                [
+                    Put(namespace, key, value, expires_at)
+                    for key, value in zip(keys, run.values[first:last], strict=True)
+                ]
+            )
+            transactions.append(base.Transaction(guards, writes, user, comment))
+            indexes.append(index)
+    await batch.commit(indexes, transactions)
+
+
+async def _first_existing(batch: _Batch, snapshot: Transaction, end: int) -> int:
+    """The first of the statements before ``end`` that puts a key which is there by then, with its error; else
+    ``end``."""
+    run = batch.run
+    entries = await snapshot.get_many(batch.namespace, run.keys)
+    if not any(entries) and len(set(run.keys)) == len(run.keys):
+        return end
+    seen: set[str] = set()
+    for index, (first, last) in enumerate(run.bounds()):
+        if index == end:
+            break
+        for item, at in enumerate(range(first, last), 1):
+            if entries[at] is not None or run.keys[at] in seen:
+                batch.failures[index] = exists(run.keys[at], item)
+                return index
+        seen.update(run.keys[first:last])
+    return end
+
+
+async def _update(batch: _Batch) -> None:
+    """UPDATE: in waves, because a key that a run names twice has another revision the second time."""
+    waiting = list(enumerate(batch.run.bounds()))
+    waiting.reverse()
+    tries = batch.call.settings.conflict_retries_max
+    while waiting:
+        wave, ended = await _next_wave(batch, waiting)
+        failed = await batch.commit([index for index, _ in wave], [transaction for _, transaction in wave])
+        if failed:
+            # a pair expired between the snapshot and the commit; statements that may be followed go alone (below)
+            tries -= 1
+            if tries < 0:
+                raise errors.error(errors.CONFLICT, "could not serialize access: a pair kept changing")
+            bounds = list(batch.run.bounds())
+            waiting += [(wave[place][0], bounds[wave[place][0]]) for place in reversed(failed)]
+        elif ended:
+            return
+
+
+async def _next_wave(
+    batch: _Batch, waiting: list[tuple[int, tuple[int, int]]]
+) -> tuple[list[tuple[int, base.Transaction]], bool]:
+    """Takes from ``waiting`` the statements that can be committed together; and whether the run ends after them."""
+    run, namespace, request = batch.run, batch.namespace, batch.call.request
+    snapshot = batch.call.engine.snapshot()
+    wave: list[tuple[int, base.Transaction]] = []
+    taken: set[str] = set()
+    try:
+        while waiting:
+            index, (first, last) = waiting[-1]
+            keys = run.keys[first:last]
+            if not taken.isdisjoint(keys):
+                return wave, False
+            error = batch.failures.get(index)
+            entries = [] if error else await snapshot.get_many(namespace, keys)
+            if None in entries:
+                at = entries.index(None)
+                error = batch.failures[index] = missing(keys[at], at + 1)
+            if error is not None:
+                waiting.pop()
+                if run.stop:
+                    waiting.clear()
+                    for later in [other for other in batch.failures if other > index]:
+                        del batch.failures[later]
+                    return wave, True
+                continue
+            expires = any(entry is not None and entry.expires_at is not None for entry in entries)
+            if expires and wave:
+                return wave, False
+            waiting.pop()
+            taken.update(keys)
+            pairs = list(zip(keys, run.values[first:last], entries, strict=True))
+            guards = tuple([Unchanged(namespace, key, entry.revision) for key, _, entry in pairs if entry is not None])
+            writes = tuple(
+                [Put(namespace, k, value, entry.expires_at) for k, value, entry in pairs if entry is not None]
+            )
+            transaction = base.Transaction(guards, writes, batch.call.principal.name, request.comment)
+            wave.append((index, transaction))
+            if expires:
+                return wave, False
+        return wave, True
+    finally:
+        snapshot.close()
+
+
+def keep_only(command: pb.WriteCommand, source: pb.WriteCommand, start: int, end: int) -> None:
+    """Make ``command`` the single statement of ``source`` that has the pairs [start, end)."""
+    values = decode_values(source.values, expressions=True)
+    del command.keys[:], command.statement_sizes[:]
+    command.keys.extend(source.keys[start:end])
+    command.each = False
+    command.values.CopyFrom(encode_values(values[start:end]))

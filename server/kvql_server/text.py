@@ -1,0 +1,84 @@
+"""The text door: for clients that have no parser. The only module of the server that parses.
+
+A text is parsed and compiled whole before anything of it runs (a syntax error anywhere, and nothing happened). Its
+statements then go through the same executor as typed requests, one by one; an error names its span in the text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kvql import errors
+from kvql.ast import Statement
+from kvql.codec import decode_values
+from kvql.errors import Error
+from kvql.result import Result
+from kvql.v1 import kvql_pb2 as pb
+from kvql_server.auth import Principal
+from kvql_server.executor import Executor, Lane, Work
+
+
+@dataclass(frozen=True, slots=True)
+class TextStatement:
+    """One statement of a text as a typed request, and what places its errors."""
+
+    statement: Statement
+    request: pb.Request
+    text: str
+
+
+def requests(request: pb.Request) -> list[TextStatement]:
+    """The statements of a text command, in order; 42601 and the like before any is carried out."""
+    from kvql.compiler import Parameters, compile_statement  # with the parser: only for those who send text
+    from kvql.parser import parse
+
+    command = request.text
+    text = command.text
+    out: list[TextStatement] = []
+    try:
+        parameters = Parameters.of(_parameters(command))
+        used = False
+        for statement in parse(text):
+            single = compile_statement(statement, parameters)
+            single.namespace = "" if used else request.namespace
+            single.comment = single.comment or request.comment
+            used = used or single.WhichOneof("command") == "use"
+            out.append(TextStatement(statement, single, text))
+        parameters.finish(out[-1].statement.span if out else None)
+    except Error as e:
+        raise e.at(None, text)
+    if not out:
+        raise errors.error(errors.SYNTAX, "the text holds no statement")
+    return out
+
+
+def _parameters(command: pb.TextCommand) -> Any:
+    """Positional parameters as a list, named ones as a dict."""
+    values = decode_values(command.parameters, intervals=True)
+    names = list(command.parameter_names)
+    if not names:
+        return values
+    if len(names) != len(values):
+        raise errors.error(errors.INVALID, "parameters are either all positional or all named")
+    if len(set(names)) != len(names):
+        raise errors.error(errors.INVALID, "a parameter is named twice")
+    return dict(zip(names, values, strict=True))
+
+
+async def carry_out(executor: Executor, one: TextStatement, lane: Lane, principal: Principal, work: Work) -> Result:
+    """One statement's result; an error carries the place of what it blames."""
+    try:
+        return await executor.execute(one.request, lane, principal, work)
+    except Error as e:
+        if e.span is None:
+            from kvql.parser import locate
+
+            e.at(locate(one.text, e.item, e.part) if _alone(one) else one.statement.span, one.text)
+        raise
+
+
+def _alone(one: TextStatement) -> bool:
+    """Whether the text is this one statement, so that a place in the statement is a place in the text."""
+    span = one.statement.span
+    return span is not None and not one.text[: span.start].strip() and not one.text[span.end :].strip("; \n\t\r")
