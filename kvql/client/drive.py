@@ -1,0 +1,71 @@
+"""Running coroutines for callers that have no event loop.
+
+``step`` is for a store in process, whose coroutines never suspend: 0.4 µs instead of the 7 µs that a loop costs.
+``Loop`` owns a loop and runs it in the calling thread, only while a call waits: no background thread, two thread
+switches a round trip fewer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Drive(Protocol):
+    def __call__(self, work: Coroutine[Any, Any, T]) -> T: ...
+
+
+def step(work: Coroutine[Any, Any, T]) -> T:
+    """The outcome of a coroutine that never waits for anything."""
+    try:
+        work.send(None)
+    except StopIteration as e:
+        return e.value  # type: ignore[no-any-return]
+    work.close()
+    raise RuntimeError("a coroutine of a store in process suspended")
+
+
+class Loop:
+    """An event loop in the calling thread."""
+
+    def __init__(self) -> None:
+        self.loop = _new_loop()
+
+    def __call__(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run ``work`` to its end. An interrupt (Ctrl-C) cancels it and leaves the loop fit for the next call."""
+        outer = asyncio._get_running_loop()
+        if outer is None:
+            return self._run(work)
+        # called from inside somebody's coroutine (a notebook): it waits, as with any blocking call
+        asyncio._set_running_loop(None)
+        try:
+            return self._run(work)
+        finally:
+            asyncio._set_running_loop(outer)
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        task = self.loop.create_task(work)
+        try:
+            return self.loop.run_until_complete(task)
+        except BaseException:
+            if not task.done():
+                task.cancel()
+                self.loop.run_until_complete(asyncio.wait([task]))
+            raise
+
+    def close(self) -> None:
+        if not self.loop.is_closed():
+            self(self.loop.shutdown_asyncgens())
+            self.loop.close()
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop

@@ -1,0 +1,121 @@
+"""What a client knows of one lane, without any I/O: the namespace in use and how its transaction stands."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from kvql import ast, errors
+from kvql.errors import Error
+from kvql.result import Result
+from kvql.transport import Exchange
+from kvql.v1 import kvql_pb2 as pb
+
+TransactionState = Literal["none", "open", "failed"]
+
+READS: Final = frozenset({"get", "has", "list", "namespaces", "select"})
+"""Commands that change nothing, whatever happens to them on the way."""
+
+
+class Lane:
+    """One ordered conversation with the server.
+
+    The server holds the truth; this is the client's copy, kept up to date by looking at what goes and comes. Every
+    request names its namespace, so that nothing is lost with a connection but an open transaction: then ``lost`` is
+    set, and the lane refuses everything until ROLLBACK, as it would after any other error in a transaction.
+    """
+
+    __slots__ = ("lost", "namespace", "number", "transaction")
+
+    def __init__(self, number: int, namespace: str = "") -> None:
+        self.number = number
+        self.namespace = namespace
+        self.transaction: TransactionState = "none"
+        self.lost = False
+
+    def prepare(self, request: pb.Request, timeout: float | None = None) -> None:
+        """Address ``request``; 25P02 if the transaction that it would belong to went down with its connection."""
+        if self.lost and not _ends_transaction(request):
+            raise errors.error(
+                errors.TRANSACTION_ABORTED,
+                "the transaction was rolled back when the connection was lost; commands are ignored until ROLLBACK",
+                hint="ROLLBACK, then begin again",
+            )
+        request.lane = self.number
+        request.namespace = self.namespace
+        if timeout is not None:
+            request.deadline_ms = deadline_ms(timeout)
+
+    def settled_here(self, statement: ast.Statement) -> Result | None:
+        """The answer to the end of a transaction that the server has already forgotten; None if it must be asked."""
+        if not self.lost or not isinstance(statement, ast.Commit | ast.Rollback):
+            return None
+        self.lost, self.transaction = False, "none"
+        if isinstance(statement, ast.Commit):
+            raise errors.error(
+                errors.CONNECTION_LOST,
+                "the transaction was rolled back when the connection was lost; nothing is committed",
+                hint="run the whole transaction again",
+            )
+        return Result()
+
+    def done(self, statement: ast.Statement, result: Result) -> None:
+        """Take note of a statement that went well."""
+        kind = type(statement)
+        if kind in _PASSIVE:
+            return
+        if kind is ast.Use:
+            self.namespace = result.namespace or statement.namespace.text  # type: ignore[union-attr]
+        elif kind is ast.Begin:
+            self.transaction = "open"
+        elif kind is ast.Commit or kind is ast.Rollback:
+            self.transaction = "none"
+
+    def failed(self, statement: ast.Statement, error: Error) -> None:
+        """Take note of a statement that the server, or the way to it, refused."""
+        if self.transaction == "none":
+            return
+        if isinstance(statement, ast.Commit | ast.Rollback) and error.sqlstate != errors.TRANSACTION_ABORTED:
+            self.transaction, self.lost = "none", False
+            return
+        self.transaction = "failed"
+        if error.sqlstate == errors.CONNECTION_LOST:
+            self.lost = True
+
+
+_PASSIVE: Final = frozenset({ast.Get, ast.Put, ast.Upsert, ast.UpdateKey, ast.Has, ast.DeleteKeys})
+
+
+def _ends_transaction(request: pb.Request) -> bool:
+    return request.WhichOneof("command") == "transaction" and request.transaction.action in (
+        pb.TransactionCommand.COMMIT,
+        pb.TransactionCommand.ROLLBACK,
+    )
+
+
+def deadline_ms(timeout: float) -> int:
+    """A timeout in seconds for the wire; 22023 if it is none."""
+    if not timeout > 0:
+        raise errors.error(errors.INVALID, f"a timeout must be longer than 0 seconds, not {timeout}")
+    return min(max(1, round(timeout * 1000)), 2**32 - 1)
+
+
+async def whole_if_small(exchange: Exchange) -> Result:
+    """The result, and its end too if that comes next: then all rows are here and the counts are final."""
+    result = await exchange.result()
+    if not exchange.complete:
+        rows = await exchange.more()
+        result.rows = [*result.rows, *rows]
+    return result
+
+
+def located(error: Error, source: str | None) -> Error:
+    """``error`` with its place in ``source``: a server that never saw the text says which operand it means."""
+    if source is None:
+        return error
+    if error.source is None:
+        error.source = source
+    if error.span is None and (error.item or error.part):
+        from kvql.parser import locate
+
+        error.span = locate(source, error.item, error.part)
+    return error

@@ -1,0 +1,78 @@
+"""How requests travel: over gRPC, or by a call into a store that lives in this process.
+
+In order of control flow: ``target`` reads what the user wrote, ``login`` gets tokens, ``session`` is the conversation
+without any I/O (ids, batches, what becomes of requests when a connection breaks), ``wire`` drives it over grpc.aio,
+``probe`` finds out why a connection could not be made, ``local`` opens a store in process.
+
+The caller sees only this face. Methods are coroutines because a network is; in process they never suspend, so that they
+can be stepped without an event loop, and ``direct`` skips even that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Protocol
+
+from kvql.result import Result
+from kvql.v1 import kvql_pb2 as pb
+
+# gRPC's C core writes its own lines to standard error unless it is told before it is first imported not to; what is
+# worth knowing of them reaches the user as an error with a sentence of ours.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+
+class Exchange(Protocol):
+    """One request on its way."""
+
+    async def result(self) -> Result:
+        """The outcome as soon as it or the first rows are here; raises the statement's ``errors.Error``.
+
+        ``rows`` is then a list of what has come so far; the rest comes from ``more`` until ``complete``. The counts and
+        notices of the result are final only then.
+        """
+
+    @property
+    def complete(self) -> bool:
+        """No more rows will come."""
+
+    async def more(self) -> list[tuple[object, ...]]:
+        """The next chunk of rows; empty at the end. Raises what ended the statement early."""
+
+    def stop(self) -> None:
+        """Stop the work if it still runs; its outcome (57014) is still asked for."""
+
+    def abandon(self) -> None:
+        """Nobody will ask again: stop the work if it still runs, and drop what comes."""
+
+
+class Transport(Protocol):
+    """A connection. Requests of one lane are carried out in the order submitted."""
+
+    user: str
+    namespace: str
+    """The namespace that a new client starts in; empty for none."""
+    direct: Callable[[pb.Request], Result] | None
+    """If not None: carry out a request now, without a coroutine."""
+
+    def submit(self, request: pb.Request, *, apart: bool = False) -> Exchange:
+        """Send ``request`` when the next batch leaves; its lane, namespace and deadline are set by the caller.
+
+        ``apart``: nothing before it in its lane matters to it (no transaction, nothing in flight), so a large answer
+        may travel on a stream of its own.
+        """
+
+    def error_seen(self, lane: int) -> None:
+        """The lane may go on after a failure with ``ON_ERROR_STOP``."""
+
+    def cancel(self) -> None:
+        """Stop everything in flight (57014). Safe in a signal handler and in any thread."""
+
+    def end_lane(self, lane: int) -> None:
+        """Nobody will use ``lane`` again; what is open in it is rolled back."""
+
+    async def sibling(self) -> Transport:
+        """A connection of its own to the same store, for the same user."""
+
+    async def close(self) -> None:
+        """End the connection; open transactions are rolled back. Closing twice is fine."""

@@ -1,0 +1,418 @@
+"""The conversation of one connection, without any I/O: what leaves in which batch, and what becomes of it.
+
+Batching is the performance design: whatever is submitted while a batch is in flight leaves with the next. A batch has
+*landed* when all its quick requests are answered; scans and bulk writes do not hold the next one back, nor does
+anything that has to wait for them in its lane.
+
+When a connection breaks, nothing is sent twice that could have been carried out: a read outside a transaction is
+repeated once, a write fails with 40003 (its outcome is unknown), a transaction is over (08006), and what had not left
+yet leaves with the next connection.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from kvql import errors
+from kvql.codec import TYPE_OF_CODE, decode_error, decode_notices, decode_rows
+from kvql.errors import Error
+from kvql.result import Result, ResultColumn
+from kvql.v1 import kvql_pb2 as pb
+
+REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024 - 1024
+BATCH_BYTES_MAX: Final = 1024 * 1024
+QUICK_PAIRS_MAX: Final = 64
+_READS: Final = frozenset({"get", "has", "list", "namespaces", "select"})
+_SLOW: Final = frozenset({"list", "select", "text"})
+
+
+class SessionExchange:
+    """A request and what has come back; see ``Exchange``."""
+
+    __slots__ = (
+        "_chunks", "_conversation", "_failure", "_result", "_waiter", "abandoned", "answered", "bytes", "complete",
+        "kind", "quick", "refused", "request", "retried", "sent",
+    )  # fmt: skip
+
+    def __init__(self, conversation: Conversation, request: pb.Request) -> None:
+        self._conversation = conversation
+        self.request = request
+        self.kind = request.WhichOneof("command") or ""
+        self.bytes = request.ByteSize()
+        self.quick = self.kind not in _SLOW and (self.kind != "write" or len(request.write.keys) <= QUICK_PAIRS_MAX)
+        self.complete = False
+        self.sent = False
+        self.retried = self.refused = False
+        self.answered = False
+        self.abandoned = False
+        self._result = Result()
+        self._chunks: deque[pb.Rows] = deque()
+        self._failure: Error | None = None
+        self._waiter: asyncio.Future[None] | None = None
+
+    # ── for the caller ────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def result(self) -> Result:
+        large = self.kind in _SLOW and not (self.kind == "list" and self.request.list.what == pb.ListCommand.COUNT)
+        while not self.complete and not (large and self._chunks):
+            await self._wait()
+        if self._failure is not None:
+            raise self._failure
+        self.answered = True
+        result = self._result
+        if result.columns is not None:
+            rows: list[Any] = []
+            while self._chunks:
+                rows += decode_rows(self._take_chunk())
+            result.rows = rows
+        return result
+
+    async def more(self) -> list[tuple[object, ...]]:
+        while not self._chunks:
+            if self.complete:
+                if self._failure is not None:
+                    raise self._failure
+                return []
+            await self._wait()
+        return decode_rows(self._take_chunk())
+
+    def _take_chunk(self) -> pb.Rows:
+        self._conversation.buffered -= 1
+        self._conversation.wake_reader()
+        return self._chunks.popleft()
+
+    def stop(self) -> None:
+        self._conversation.cancel(self)
+
+    def abandon(self) -> None:
+        self.abandoned = True
+        while self._chunks:
+            self._take_chunk()
+        self._conversation.cancel(self)
+
+    async def _wait(self) -> None:
+        """Until something has come; past its deadline (and some patience) the server is taken for gone."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        self._conversation.waiting += 1
+        self._conversation.wake_reader()
+        try:
+            if self.request.deadline_ms:
+                async with asyncio.timeout(self.request.deadline_ms / 1000 + PATIENCE_S):
+                    await self._waiter
+            else:
+                await self._waiter
+        except TimeoutError:
+            self.abandon()
+            raise self._no_answer() from None
+        finally:
+            self._conversation.waiting -= 1
+            self._waiter = None
+
+    def _no_answer(self) -> Error:
+        if self.kind in _READS:
+            return errors.error(errors.CANCELLED, "the server did not answer within the timeout")
+        return outcome_unknown("the server did not answer within the timeout")
+
+    # ── for the conversation ──────────────────────────────────────────────────────────────────────────────────────
+
+    def receive(self, response: pb.Response) -> None:
+        if response.HasField("rows_header"):
+            header = response.rows_header
+            self._result.columns = tuple(
+                ResultColumn(name, TYPE_OF_CODE.get(code))
+                for name, code in zip(header.names, header.types, strict=False)
+            )
+        if response.HasField("rows") and not self.abandoned:
+            self._chunks.append(response.rows)
+            self._conversation.buffered += 1
+        outcome = response.WhichOneof("outcome")
+        if outcome == "error":
+            self._failure = decode_error(response.error)
+        elif outcome == "done":
+            self._finish(response.done)
+        self.complete = response.last
+        self._wake()
+
+    def _finish(self, done: pb.Done) -> None:
+        result = self._result
+        result.row_count = done.row_count
+        result.revision = done.revision
+        result.namespace = done.namespace or None
+        result.completed, result.failed = done.completed, done.failed
+        if done.notices:
+            result.notices += decode_notices(done.notices)
+        if done.errors:
+            result.errors = [decode_error(e) for e in done.errors]
+
+    def fail(self, error: Error) -> None:
+        self._failure = error
+        self.complete = True
+        self._wake()
+
+    def begin_again(self) -> None:
+        """Forget what has come; nobody has seen it yet."""
+        self.sent = False
+        self._result = Result()
+        self._conversation.buffered -= len(self._chunks)
+        self._chunks.clear()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+
+PATIENCE_S: Final = 5.0
+
+
+class Conversation:
+    """All exchanges of a connection, over all its sessions."""
+
+    def __init__(self) -> None:
+        self.buffered = 0
+        """Chunks of rows that nobody has taken yet."""
+        self.waiting = 0
+        """Callers that wait for an answer."""
+        self.token = ""
+        """A fresh access token that the server has not been given yet."""
+        self.batches = 0
+        """How many have left: what coalescing saves can be counted."""
+        self.wake_reader: Callable[[], None] = _nobody
+        self.wake_writer: Callable[[], None] = _nobody
+        self._next_id = 1
+        self._outbox: deque[SessionExchange] = deque()
+        self._flight: dict[int, SessionExchange] = {}
+        self._awaited: set[int] = set()
+        self._slow_lanes: Counter[int] = Counter()
+        self._cancels: list[int] = []
+        self._seen: list[int] = []
+        self._transactions: set[int] = set()
+        self._dead_lanes: set[int] = set()
+        self._stopped_lanes: set[int] = set()
+
+    # ── what the caller wants ─────────────────────────────────────────────────────────────────────────────────────
+
+    def add(self, request: pb.Request) -> SessionExchange:
+        """Queue ``request`` for the next batch."""
+        exchange = SessionExchange(self, request)
+        request.id = self._next_id
+        self._next_id += 1
+        if exchange.bytes > REQUEST_BYTES_MAX:
+            exchange.fail(
+                errors.error(
+                    errors.LIMIT,
+                    f"the statement is {exchange.bytes:,} bytes long; at most {REQUEST_BYTES_MAX:,} are sent at once",
+                    hint="split it into several statements",
+                )
+            )
+        elif request.lane in self._dead_lanes:
+            self._dead_lanes.discard(request.lane)
+            exchange.fail(transaction_lost())
+        else:
+            self._outbox.append(exchange)
+        return exchange
+
+    def error_seen(self, lane: int) -> None:
+        self._stopped_lanes.discard(lane)
+        self._seen.append(lane)
+
+    def cancel(self, exchange: SessionExchange) -> None:
+        """Stop one request; one that has not left never does."""
+        if exchange.complete:
+            return
+        if exchange.sent:
+            self._cancels.append(exchange.request.id)
+            self.wake_writer()
+        else:
+            if exchange in self._outbox:
+                self._outbox.remove(exchange)
+            exchange.fail(cancelled())
+
+    def cancel_all(self) -> None:
+        for exchange in [*self._outbox, *self._flight.values()]:
+            self.cancel(exchange)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to send and nothing to wait for."""
+        return not (self._outbox or self._flight)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether ``batch`` would give one."""
+        return bool(self._cancels or self._seen or self.token or (self._outbox and not self._awaited))
+
+    # ── what goes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def batch(self) -> pb.ClientBatch | None:
+        """The next message, or None while one is in flight that others should not overtake."""
+        if not self.has_work:
+            return None
+        batch = pb.ClientBatch(access_token=self.token, cancel=self._cancels, error_seen=self._seen)
+        self.token = ""
+        self._cancels.clear()
+        self._seen.clear()
+        if not self._awaited:
+            self._load(batch)
+        self.batches += 1
+        return batch
+
+    def _load(self, batch: pb.ClientBatch) -> None:
+        size = 0
+        requests: list[pb.Request] = []
+        while self._outbox and (not requests or size + self._outbox[0].bytes <= BATCH_BYTES_MAX):
+            exchange = self._outbox.popleft()
+            exchange.sent = True
+            request = exchange.request
+            size += exchange.bytes
+            requests.append(request)
+            self._flight[request.id] = exchange
+            if not exchange.quick:
+                self._slow_lanes[request.lane] += 1
+            elif request.lane not in self._slow_lanes:
+                self._awaited.add(request.id)
+        batch.requests.extend(requests)
+
+    def unsend(self, batch: pb.ClientBatch) -> None:
+        """``batch`` never went to the wire: everything in it leaves with the next session."""
+        back = [self._flight[request.id] for request in batch.requests if request.id in self._flight]
+        for exchange in back:
+            self._landed(exchange)
+            exchange.begin_again()
+        self._outbox.extendleft(reversed(back))
+
+    # ── what comes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def receive(self, batch: pb.ServerBatch) -> None:
+        for response in batch.responses:
+            exchange = self._flight.get(response.id)
+            if exchange is None:
+                continue
+            exchange.receive(response)
+            if response.last:
+                self._landed(exchange)
+                if exchange.kind == "transaction":
+                    self._note_transaction(exchange.request, response)
+
+    def _landed(self, exchange: SessionExchange) -> None:
+        request = exchange.request
+        del self._flight[request.id]
+        self._awaited.discard(request.id)
+        if not exchange.quick:
+            self._slow_lanes[request.lane] -= 1
+            if not self._slow_lanes[request.lane]:
+                del self._slow_lanes[request.lane]
+
+    def _note_transaction(self, request: pb.Request, response: pb.Response) -> None:
+        if response.WhichOneof("outcome") == "done" and request.transaction.action == pb.TransactionCommand.BEGIN:
+            self._transactions.add(request.lane)
+        elif request.transaction.action != pb.TransactionCommand.BEGIN:
+            self._transactions.discard(request.lane)
+
+    # ── when it breaks ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def broken(self, cause: Error, *, untouched: bool = False) -> None:
+        """The session is gone. ``untouched``: the server says that it carried out nothing of it."""
+        flight = list(self._flight.values())
+        changing = {e.request.lane for e in flight if e.kind not in _READS}
+        again: list[SessionExchange] = []
+        for exchange in flight:
+            lane = exchange.request.lane
+            if lane in self._transactions:
+                exchange.fail(_commit_unknown(exchange, cause) or transaction_lost(cause))
+                self._stop(exchange)
+            elif exchange.abandoned:
+                exchange.fail(cause)
+            elif untouched and not exchange.refused:
+                exchange.refused = True
+                exchange.begin_again()
+                again.append(exchange)
+            elif lane not in changing and not exchange.retried and not exchange.answered and not untouched:
+                exchange.retried = True
+                exchange.begin_again()
+                again.append(exchange)
+            else:
+                exchange.fail(cause if exchange.kind in _READS or untouched else outcome_unknown(cause.message))
+                self._stop(exchange)
+        self._dead_lanes |= self._transactions - {e.request.lane for e in flight}
+        self._transactions.clear()
+        self._flight.clear()
+        self._awaited.clear()
+        self._slow_lanes.clear()
+        self._cancels.clear()
+        self._seen.clear()
+        self._outbox.extendleft(reversed(again))
+        self._drop_behind_failures()
+
+    def _stop(self, exchange: SessionExchange) -> None:
+        if exchange.request.on_error == pb.ON_ERROR_STOP:
+            self._stopped_lanes.add(exchange.request.lane)
+
+    def _drop_behind_failures(self) -> None:
+        """What has not left yet: not after a failure with ON_ERROR_STOP, and not outside its lost transaction."""
+        waiting = list(self._outbox)
+        self._outbox.clear()
+        for exchange in waiting:
+            lane = exchange.request.lane
+            if lane in self._dead_lanes:
+                self._dead_lanes.discard(lane)
+                exchange.fail(transaction_lost())
+                self._stop(exchange)
+            elif lane in self._stopped_lanes and exchange.request.on_error == pb.ON_ERROR_STOP:
+                exchange.fail(skipped())
+            else:
+                self._outbox.append(exchange)
+
+    def refuse_all(self, cause: Error) -> None:
+        """No new session can be had: what waits for one fails. Nothing of it was carried out."""
+        while self._outbox:
+            exchange = self._outbox.popleft()
+            exchange.fail(errors.error(cause.sqlstate, cause.message, hint=cause.hint))
+            self._stop(exchange)
+
+
+def _nobody() -> None:
+    """Who is woken before a connection stands."""
+
+
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def cancelled() -> Error:
+    return errors.error(errors.CANCELLED, "cancelled on your request")
+
+
+def skipped() -> Error:
+    error = errors.error(errors.CANCELLED, "not carried out: a statement before it failed")
+    error.skipped = True
+    return error
+
+
+def outcome_unknown(why: str) -> Error:
+    return errors.error(
+        errors.OUTCOME_UNKNOWN,
+        f"{why}; whether the statement was carried out is unknown",
+        hint="look before you repeat it",
+    )
+
+
+def transaction_lost(cause: Error | None = None) -> Error:
+    return errors.error(
+        errors.CONNECTION_LOST,
+        f"{cause.message if cause else 'the connection was lost'}; the open transaction was rolled back",
+        hint="ROLLBACK, then run the whole transaction again",
+    )
+
+
+def _commit_unknown(exchange: SessionExchange, cause: Error) -> Error | None:
+    """A COMMIT whose answer was lost may have happened."""
+    request = exchange.request
+    if exchange.kind == "transaction" and request.transaction.action == pb.TransactionCommand.COMMIT:
+        return errors.error(
+            errors.OUTCOME_UNKNOWN,
+            f"{cause.message}; whether the transaction was committed is unknown",
+            hint="look before you repeat it",
+        )
+    return None

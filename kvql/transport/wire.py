@@ -1,0 +1,255 @@
+"""The conversation over gRPC: one bidirectional stream, driven by two tasks of the caller's event loop.
+
+The *supervisor* opens a session when there is something to send, writes batches and renews the token; its *reader*
+takes in what the server sends, but no more than the callers take out: a reader that stops stops the server. When a
+session breaks, the conversation decides what is sent again, and the supervisor connects anew when the next statement
+comes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+
+from kvql import errors
+from kvql.errors import Error
+from kvql.result import Result
+from kvql.transport.channel import Channel
+from kvql.transport.login import Access, Login
+from kvql.transport.session import Conversation, SessionExchange
+from kvql.transport.status import connection_lost, error_of
+from kvql.transport.stream import StreamExchange, may_be_large
+from kvql.v1 import kvql_pb2 as pb
+
+__all__ = ["Access", "WireTransport"]
+
+CHUNKS_MAX: Final = 8
+"""Chunks read ahead of the callers."""
+SESSIONS_MAX: Final = 3
+"""One after the other without a single answer; then those who wait are told why."""
+_FAREWELL_S: Final = 2.0
+
+
+class WireTransport:
+    """A connection to a server; see ``Transport``. Belongs to the event loop that opened it."""
+
+    direct: Callable[[pb.Request], Result] | None = None
+
+    def __init__(self, access: Access, namespace: str) -> None:
+        self._access = access
+        self.user = access.user or ""
+        self.namespace = namespace
+        self._login = Login(access)
+        self._channel = Channel(access)
+        self._conversation = conversation = Conversation()
+        self._streams: set[StreamExchange] = set()
+        self._wanted = asyncio.Event()
+        self._room = asyncio.Event()
+        conversation.wake_writer, conversation.wake_reader = self._wanted.set, self._room.set
+        self._lock = asyncio.Lock()
+        self._loop = asyncio.get_running_loop()
+        self._closing = False
+        self._answered = False
+        self._supervisor: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, access: Access, namespace: str = "") -> WireTransport:
+        """Connect and log in; 08001 or 28P01."""
+        self = cls(access, namespace)
+        try:
+            await self.ready()
+        except BaseException:
+            await self._channel.close()
+            raise
+        self._supervisor = asyncio.create_task(self._supervise())
+        return self
+
+    async def sibling(self) -> WireTransport:
+        return await WireTransport.open(self._access, self.namespace)
+
+    @property
+    def batches(self) -> int:
+        """Messages sent so far."""
+        return self._conversation.batches
+
+    # ── the face ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, request: pb.Request, *, apart: bool = False) -> SessionExchange | StreamExchange:
+        if self._closing:
+            raise errors.InterfaceError("the connection is closed", sqlstate="08003", hint="connect again")
+        if apart and may_be_large(request):
+            exchange = StreamExchange(self, request)
+            self._streams.add(exchange)
+            return exchange
+        queued = self._conversation.add(request)
+        self._wanted.set()
+        return queued
+
+    def error_seen(self, lane: int) -> None:
+        self._conversation.error_seen(lane)
+        self._wanted.set()
+
+    def end_lane(self, lane: int) -> None:
+        """A lane holds nothing but its transaction, which its owner has ended."""
+
+    def cancel(self) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._cancel_now)
+        except RuntimeError:
+            return  # the loop is closed, and so is everything that could be stopped
+
+    def _cancel_now(self) -> None:
+        self._conversation.cancel_all()
+        for stream in list(self._streams):
+            stream.stop()
+        self._wanted.set()
+
+    def forget(self, stream: StreamExchange) -> None:
+        self._streams.discard(stream)
+
+    async def close(self) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        for stream in list(self._streams):
+            stream.stop()
+        self._wanted.set()
+        self._room.set()
+        if self._supervisor is not None:
+            await asyncio.wait([self._supervisor], timeout=_FAREWELL_S)
+            self._supervisor.cancel()
+        if self._channel.is_ready:
+            await self._login.logout(self._channel.stub, _FAREWELL_S)
+        await self._channel.close()
+
+    # ── the session ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def ready(self) -> tuple[Any, tuple[tuple[str, str], ...]]:
+        """A stub on a connection that stands, and the metadata of a token that lives; class 08 or 28."""
+        async with self._lock:
+            await self._channel.connect()
+            if self._login.due:
+                await self._login.renew(self._channel.stub)
+            return self._channel.stub, self._login.metadata()
+
+    def refused(self) -> None:
+        """The server did not accept our token."""
+        self._login.refused()
+
+    async def lost(self) -> None:
+        """A call found the connection broken."""
+        await self._channel.drop()
+
+    @property
+    def address(self) -> str:
+        return self._access.target.address
+
+    async def _supervise(self) -> None:
+        fruitless = 0
+        while not self._closing:
+            await self._wanted.wait()
+            self._wanted.clear()
+            if not self._conversation.has_work:
+                continue
+            try:
+                stub, metadata = await self.ready()
+            except Error as e:
+                self._conversation.refuse_all(_as_lost(e))
+                continue
+            self._conversation.token = ""
+            cause, untouched = await self._session(stub.Session(metadata=metadata))
+            if not self._answered or cause.sqlstate == errors.TOKEN_INVALID:
+                # a call that died before its first write does not always say that the token was the reason
+                self._login.refused()
+            if cause.sqlstate != errors.TOKEN_INVALID and not self._closing:
+                await self._channel.drop()
+            self._conversation.broken(cause, untouched=untouched)
+            fruitless = 0 if self._answered else fruitless + 1
+            if fruitless >= SESSIONS_MAX:
+                self._conversation.refuse_all(cause)
+                fruitless = 0
+            self._wanted.set()
+        self._conversation.broken(connection_lost(self.address))
+        self._conversation.refuse_all(connection_lost(self.address))
+
+    async def _session(self, call: Any) -> tuple[Error, bool]:
+        """Write until the session ends; why it did, and whether the server carried out nothing of it."""
+        reader = asyncio.create_task(self._read(call))
+        try:
+            while not reader.done() and not self._closing:
+                await self._renew_in_place()
+                batch = self._conversation.batch()
+                if batch is None:
+                    await self._wanted.wait()
+                    self._wanted.clear()
+                    await self._look_up()
+                    continue
+                try:
+                    await call.write(batch)
+                except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    # gRPC's promise: a write that fails has not gone to the wire, because the call is dead already
+                    self._conversation.unsend(batch)
+                    break
+            if self._closing and not reader.done():
+                with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    await call.done_writing()
+                self._room.set()
+                await asyncio.wait([reader], timeout=_FAREWELL_S)
+        finally:
+            if not reader.done() and self._closing:
+                call.cancel()
+        return await reader
+
+    async def _look_up(self) -> None:
+        """After a pause, see first whether the session still stands: what never left need not be called unknown.
+
+        The news of its end may lie in the loop's queue, which ran last when the statement before this one did.
+        """
+        for _ in range(3):
+            await asyncio.sleep(0)
+
+    async def _renew_in_place(self) -> None:
+        if not (self._conversation.has_work and self._login.due):
+            return
+        try:
+            async with self._lock:
+                await self._login.renew(self._channel.stub)
+        except Error:
+            return  # the session ends when its token does, and the next one says why
+        self._conversation.token = self._login.token
+
+    async def _read(self, call: Any) -> tuple[Error, bool]:
+        conversation = self._conversation
+        self._answered = False
+        try:
+            while (batch := await call.read()) is not grpc.aio.EOF:
+                self._answered = True
+                conversation.receive(batch)
+                if conversation.has_work:
+                    self._wanted.set()
+                while conversation.buffered > CHUNKS_MAX and not conversation.waiting and not self._closing:
+                    # whoever needs the next chunk, or another answer, opens the way again
+                    self._room.clear()
+                    await self._room.wait()
+            cause, untouched = connection_lost(self.address), False
+        except grpc.aio.AioRpcError as e:
+            cause = error_of(e, self.address)
+            untouched = not self._answered and e.code() in _REFUSALS
+        except asyncio.CancelledError:
+            cause, untouched = connection_lost(self.address), False
+        self._wanted.set()
+        return cause, untouched
+
+
+_REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+def _as_lost(e: Error) -> Error:
+    """A connection that stood once is lost, whatever the reason that it cannot be had again."""
+    if e.sqlstate != errors.CANNOT_CONNECT:
+        return e
+    return errors.error(errors.CONNECTION_LOST, f"the connection was lost: {e.message}", hint=e.hint)
