@@ -1,0 +1,218 @@
+"""Statements from text that is not typed at a prompt: ``-c``, ``-f``, standard input and ``kvql run``.
+
+One statement after the other is read, carried out and answered, so a text may be of any size. A file is *pipelined*:
+the statements after one are on their way before its answer is here. Either way the outcome is the same: by default the
+first error ends it, nothing after the error is carried out, and everything before it stays.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kvql import ast, errors
+from kvql.errors import Error
+from kvql.result import Result
+from kvql_shell import exits
+from kvql_shell.exits import Misuse
+from kvql_shell.interrupt import Interrupt
+from kvql_shell.output import Output
+from kvql_shell.places import Places
+from kvql_shell.progress import Progress
+
+if TYPE_CHECKING:
+    from kvql.client import Client
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text to run; ``name`` is what errors call it, None for one that is before the user's eyes anyway.
+
+    ``position`` tells how many bytes have been read, where that means something.
+    """
+
+    chunks: Iterator[str]
+    name: str | None = None
+    pipelined: bool = False
+    position: Callable[[], int] | None = None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What has happened so far. ``code`` is the exit code of the first error."""
+
+    done: int = 0
+    failed: int = 0
+    code: int = exits.FINE
+    ended: bool = False
+
+
+@dataclass(slots=True)
+class Runner:
+    """Runs texts on a client until an error ends it (``carry_on``: none but a lost connection)."""
+
+    client: Client
+    output: Output
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    carry_on: bool = False
+    progress: Progress | None = None
+    outcome: Outcome = field(default_factory=Outcome)
+
+    def run(self, text: Text) -> Outcome:
+        """Carry out one text; its errors are printed, counted and never raised."""
+        places = Places(text.chunks)
+        if self.progress is not None:
+            self.progress.position = text.position
+        with Interrupt(self.client.cancel) as interrupt:
+            run = self._pipelined if text.pipelined else self._one_by_one
+            run(text, places, interrupt)
+            if interrupt.count:
+                self.outcome.code, self.outcome.ended = exits.INTERRUPTED, True
+        self.output.out.flush()
+        return self.outcome
+
+    # ── one by one ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _one_by_one(self, text: Text, places: Places, interrupt: Interrupt) -> None:
+        for start, statement, source, failure in _statements(places):
+            try:
+                if failure is not None:
+                    raise failure
+                assert statement is not None
+                result = self.client.run(statement, self.parameters or None, source=source)
+                self._answer(statement, result, interrupt)
+                self.output.out.flush()
+            except Error as e:
+                self._failed(e, text, places, start, source)
+            if self.outcome.ended or interrupt.count:
+                return
+
+    # ── pipelined ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _pipelined(self, text: Text, places: Places, interrupt: Interrupt) -> None:
+        flight = _Flight(places, self.carry_on, interrupt)
+        results = self.client.run_many(flight, parameters=self.parameters or None, carry_on=self.carry_on)
+        try:
+            for _, result in results:
+                start, statement, source = flight.sent.popleft()
+                self._refused(flight, text, places, before=start)
+                if self.outcome.ended:
+                    return
+                if isinstance(result, Error):
+                    self._failed(result, text, places, start, source)
+                else:
+                    try:
+                        self._answer(statement, result, interrupt)
+                    except Error as e:
+                        self._failed(e, text, places, start, source)
+                if self.outcome.ended:
+                    return
+                places.release(start)
+        except Error as e:  # the connection itself
+            start, _, source = flight.sent[0] if flight.sent else (0, None, "")
+            self._failed(e, text, places, start, source)
+            return
+        self._refused(flight, text, places, before=None)
+
+    def _refused(self, flight: _Flight, text: Text, places: Places, before: int | None) -> None:
+        """Tell the syntax errors that stand before the statement just answered, in the order of the text."""
+        while flight.refused and (before is None or flight.refused[0][0] < before):
+            start, error, source = flight.refused.popleft()
+            self._failed(error, text, places, start, source)
+
+    # ── both ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _answer(self, statement: ast.Statement, result: Result, interrupt: Interrupt) -> None:
+        if result.columns is not None or result.notices or self.output.messages:
+            if self.progress is not None:
+                self.progress.clear()
+            self.output.result(statement, result, interrupt.watch)
+        self.outcome.done += 1
+        if self.progress is not None:
+            self.progress.step()
+
+    def _failed(self, error: Error, text: Text, places: Places, start: int, source: str) -> None:
+        outcome = self.outcome
+        if error.skipped:
+            return
+        outcome.failed += 1
+        outcome.code = outcome.code or exits.code(error)
+        if self.progress is not None:
+            self.progress.clear()
+        error.at(None, source or None)
+        self.output.error(error, text.name, places.at(start) if text.name is not None else None)
+        if not self.carry_on or exits.code(error) == exits.CONNECTION:
+            outcome.ended = True
+
+
+def _statements(places: Places) -> Iterator[tuple[int, ast.Statement | None, str, Error | None]]:
+    """(offset, statement or None, its text, error or None); a text that is no UTF-8 ends in an error like any other."""
+    from kvql.parser import read_statements
+
+    end = 0
+    try:
+        for parsed in read_statements(places):
+            end = parsed.span.end
+            yield parsed.span.start, parsed.statement, parsed.text, parsed.error
+    except Error as e:
+        yield end, None, "", e
+
+
+class _Flight:
+    """Feeds the statements of a text to ``run_many`` and keeps, in order, what was sent and what was refused."""
+
+    def __init__(self, places: Places, carry_on: bool, interrupt: Interrupt) -> None:
+        self._places = places
+        self._carry_on = carry_on
+        self._interrupt = interrupt
+        self.sent: deque[tuple[int, ast.Statement, str]] = deque()
+        self.refused: deque[tuple[int, Error, str]] = deque()
+
+    def __iter__(self) -> Iterator[tuple[ast.Statement, str]]:
+        for start, statement, source, error in _statements(self._places):
+            if self._interrupt.count:
+                return
+            if statement is None:
+                self.refused.append((start, error or errors.error(errors.INTERNAL, "a statement is missing"), source))
+                if not self._carry_on:
+                    return
+                continue
+            self.sent.append((start, statement, source))
+            yield statement, source
+
+
+def chunks_of(text: str) -> Iterator[str]:
+    """A text that is here already."""
+    return iter((text,))
+
+
+def summary(outcome: Outcome, client: Client, elapsed_s: float | None) -> str:
+    """What a script did, exactly; with ``elapsed_s`` for people who wait."""
+    done = f"{outcome.done} statement{'' if outcome.done == 1 else 's'}"
+    if outcome.ended:
+        rolled = ", the open transaction is rolled back" if client.transaction_state != "none" else ""
+        return f"{done} before it {'was' if outcome.done == 1 else 'were'} carried out{rolled}"
+    text = f"{done} carried out"
+    if outcome.failed:
+        text += f", {outcome.failed} failed"
+    if elapsed_s is not None:
+        text += f" in {elapsed_s:.1f} s ({outcome.done / max(elapsed_s, 1e-9):,.0f}/s)"
+    return text
+
+
+def parameters_of(settings: Iterable[str]) -> dict[str, Any]:
+    """``--set name=value``: typed as a bare word of PUT is, or the text in single quotes."""
+    from kvql.values import bare_value
+
+    out: dict[str, Any] = {}
+    for setting in settings:
+        name, equals, word = setting.partition("=")
+        if not equals or not name.isidentifier():
+            raise Misuse(f"--set {setting!r} is not name=value")
+        if len(word) >= 2 and word[0] == word[-1] == "'":
+            out[name] = word[1:-1].replace("''", "'")
+        else:
+            out[name] = bare_value(word) if word else ""
+    return out
