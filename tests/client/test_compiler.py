@@ -1,0 +1,297 @@
+"""Every statement becomes its command, and what cannot be written on the wire is refused with its place."""
+
+from __future__ import annotations
+
+import typing
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+
+from kvql import ast, errors
+from kvql.codec import decode_values
+from kvql.compiler import Parameters, compile_statement
+from kvql.span import Span
+from kvql.v1 import kvql_pb2 as pb
+from kvql.values import Json
+
+L, P, N = ast.Literal, ast.Param, ast.Name
+
+
+def pair(key: object, value: object) -> ast.Pair:
+    return ast.Pair(_operand(key), _operand(value))
+
+
+def _operand(x: object) -> typing.Any:
+    return x if isinstance(x, L | P | ast.Chain | ast.JsonObject) else L(x)  # type: ignore[arg-type]
+
+
+def refusal(statement: ast.Statement, parameters: typing.Any = None) -> errors.Error:
+    with pytest.raises(errors.Error) as caught:
+        compile_statement(statement, parameters)
+    return caught.value
+
+
+def test_put_with_everything() -> None:
+    put = ast.Put((pair("a", 1), pair("b", "x")), ttl=L(timedelta(seconds=60)), comment=L("why"))
+    request = compile_statement(put)
+    assert request.write.mode == pb.WRITE_MODE_PUT
+    assert list(request.write.keys) == ["a", "b"]
+    assert decode_values(request.write.values) == [1, "x"]
+    assert request.write.ttl_ms == 60_000
+    assert request.comment == "why"
+    assert not request.write.each and not request.write.statement_sizes
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["x", "", 5, -(2**63), True, False, None, 1.5, Decimal("0.10"), b"\x00\xff", Json('{"a": [1]}'),
+     datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)],
+)  # fmt: skip
+def test_every_type_of_value_travels(value: object) -> None:
+    for statement in (ast.Put((pair("k", value),)), ast.Upsert((pair("k", value), pair("l", value)))):
+        got = decode_values(compile_statement(statement).write.values)
+        assert got[0] == value and type(got[0]) is type(value)
+    by_parameter = compile_statement(ast.Put((ast.Pair(P(0), P(1)),)), ["k", value])
+    assert decode_values(by_parameter.write.values) == [value]
+
+
+def test_update_is_a_write_without_ttl() -> None:
+    request = compile_statement(ast.UpdateKey(pair("a", 1), comment=L("c")))
+    assert request.write.mode == pb.WRITE_MODE_UPDATE and request.write.ttl_ms == 0 and request.comment == "c"
+
+
+def test_commands_of_keys() -> None:
+    assert list(compile_statement(ast.Get((L("a"), L("b")))).get.keys) == ["a", "b"]
+    assert list(compile_statement(ast.Has((L("a"),))).has.keys) == ["a"]
+    assert list(compile_statement(ast.DeleteKeys((L("a"),))).delete.keys) == ["a"]
+    expire = compile_statement(ast.Expire(L("a"), L(timedelta(milliseconds=250)))).expire
+    assert (expire.key, expire.ttl_ms) == ("a", 250)
+    persist = compile_statement(ast.Persist(L("a"))).expire
+    assert (persist.key, persist.ttl_ms) == ("a", 0)
+
+
+def test_lists() -> None:
+    count = compile_statement(ast.Count(N("shop"), L("a%"))).list
+    assert (count.what, count.namespace, count.pattern) == (pb.ListCommand.COUNT, "shop", "a%")
+    keys = compile_statement(ast.ShowKeys(limit=L(0))).list
+    assert keys.what == pb.ListCommand.KEYS and keys.HasField("limit") and keys.limit == 0
+    data = compile_statement(ast.ShowData(pattern=L(""))).list
+    assert data.what == pb.ListCommand.DATA and data.HasField("pattern") and not data.HasField("limit")
+    assert compile_statement(ast.ShowNamespaces()).WhichOneof("command") == "namespaces"
+
+
+def test_session_statements() -> None:
+    assert compile_statement(ast.Use(N("shop"))).use.namespace == "shop"
+    begin = compile_statement(ast.Begin(read_only=True)).transaction
+    assert begin.action == pb.TransactionCommand.BEGIN and begin.read_only
+    assert compile_statement(ast.Commit()).transaction.action == pb.TransactionCommand.COMMIT
+    assert compile_statement(ast.Rollback()).transaction.action == pb.TransactionCommand.ROLLBACK
+
+
+def test_namespaces() -> None:
+    made = compile_statement(
+        ast.CreateNamespace(N("n"), options=(ast.Option(N("VALUES"), L("word")),), if_not_exists=True)
+    ).create_namespace
+    assert (made.namespace, made.if_not_exists, list(made.option_names)) == ("n", True, ["values"])
+    assert decode_values(made.option_values) == ["word"]
+    dropped = compile_statement(ast.DropNamespace(N("n"), if_exists=True)).drop_namespace
+    assert (dropped.namespace, dropped.if_exists) == ("n", True)
+
+
+def test_select() -> None:
+    select = ast.Select(
+        items=(ast.Item(ast.Column(("key",))), ast.Item(ast.Column(("value",)), N("v"))),
+        source=ast.Source(N("shop")),
+        where=ast.Compare("=", ast.Column(("key",)), P("k")),
+        order_by=(ast.Order(ast.Column(("key",)), descending=True, nulls_first=False),),
+        limit=P("n"),
+    )
+    command = compile_statement(select, {"k": "a", "n": 3}).select
+    assert [p.name for p in command.projections] == ["key", "v"]
+    assert command.namespace == "shop" and not command.from_session and command.limit == 3
+    assert [s.op for s in command.where.steps] == [pb.OP_COLUMN, pb.OP_CONSTANT, pb.OP_EQ]
+    assert decode_values(command.where.constants) == ["a"]
+    assert command.order_by[0].descending and command.order_by[0].HasField("nulls_first")
+
+
+@pytest.mark.parametrize(
+    ("select", "reads"),
+    [
+        (ast.Select((ast.Item(L(1)),)), False),
+        (ast.Select((ast.Item(ast.Call("now")),)), False),
+        (ast.Select((ast.Item(ast.Star()),)), True),
+        (ast.Select((ast.Item(ast.Column(("age",))),)), True),
+        (ast.Select((ast.Item(ast.Call("count")),)), True),
+        (ast.Select((ast.Item(L(1)),), where=L(True)), True),
+        (ast.Select((ast.Item(L(1)),), limit=L(5)), True),
+    ],
+)
+def test_select_without_from_reads_the_namespace_in_use_only_if_it_names_something(
+    select: ast.Select, reads: bool
+) -> None:
+    assert compile_statement(select).select.from_session is reads
+
+
+@pytest.mark.parametrize(
+    ("item", "name"),
+    [
+        (ast.Item(ast.Column(("address", "city"))), "city"),
+        (ast.Item(ast.Call("count")), "count"),
+        (ast.Item(L(1)), "?column?"),
+        (ast.Item(ast.Cast(ast.Column(("value",)), ast.TypeName("int"))), "value"),
+        (ast.Item(ast.Cast(L("1"), ast.TypeName("int"))), "int"),
+        (ast.Item(ast.Index(ast.Column(("value",)), L("a"))), "value"),
+        (ast.Item(ast.Field(ast.Index(ast.Column(("value",)), L("a")), "b")), "b"),
+        (ast.Item(ast.Case(None, ((L(True), L(1)),))), "case"),
+        (ast.Item(ast.Star()), "*"),
+    ],
+)
+def test_names_of_result_columns(item: ast.Item, name: str) -> None:
+    assert compile_statement(ast.Select((item,))).select.projections[0].name == name
+
+
+# ── parameters ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_parameters_by_place_and_by_name() -> None:
+    put = ast.Put((ast.Pair(P(1), P(0)),))
+    assert list(compile_statement(put, ("v", "k")).write.keys) == ["k"]
+    named = ast.Put((ast.Pair(P("k"), P("v")),), ttl=P("ttl"))
+    request = compile_statement(named, {"k": "a", "v": {"x": 1}, "ttl": timedelta(minutes=1), "other": 1})
+    assert decode_values(request.write.values) == [Json('{"x": 1}')] and request.write.ttl_ms == 60_000
+
+
+def test_a_missing_parameter_is_named_with_its_place() -> None:
+    error = refusal(ast.Get((P(0), P(1, span=Span(7, 8)))), ["a"])
+    assert (error.sqlstate, error.span) == ("42P02", Span(7, 8))
+    assert error.message == "no value for parameter ?2" and error.hint == "1 value given"
+    assert isinstance(error, errors.ProgrammingError)
+    error = refusal(ast.Get((P("key", span=Span(4, 8)),)), ["a"])
+    assert (error.sqlstate, error.span, error.message) == ("42P02", Span(4, 8), "no value for parameter :key")
+    assert refusal(ast.Get((P("key"),)), {"kee": 1}).message == "no value for parameter :key"
+
+
+def test_too_many_places_are_an_error_and_more_names_are_not() -> None:
+    error = refusal(ast.Get((P(0),), span=Span(0, 5)), ["a", "b"])
+    assert (error.sqlstate, error.span) == ("42P02", Span(0, 5))
+    assert error.message == "2 parameters given, but the statement has 1"
+    assert refusal(ast.Count(), ["a"]).message == "1 parameter given, but the statement has none"
+    compile_statement(ast.Count(), {"a": 1})
+
+
+@pytest.mark.parametrize("given", ["ab", b"ab", 5, {1, 2}])
+def test_parameters_of_the_wrong_shape(given: object) -> None:
+    assert refusal(ast.Get((P(0),)), given).sqlstate == "42P02"
+
+
+@pytest.mark.parametrize("key", [7, True, None, 1.5, b"a", {"a": 1}, timedelta(1)])
+def test_a_key_is_text(key: object) -> None:
+    error = refusal(ast.Get((P(0, span=Span(4, 5)),)), [key])
+    assert error.sqlstate == "22023" and error.span == Span(4, 5)
+    assert error.message.startswith("a key must be text, not")
+
+
+@pytest.mark.parametrize(
+    ("value", "sqlstate"),
+    [(object(), "22023"), ("\ud800", "22023"), (float, "22023"), ({"a": object()}, "22023"), (timedelta(1), "22023"),
+     (Decimal("NaN"), "22003"), ({1: 2}, "22023")],
+)  # fmt: skip
+def test_values_that_are_none(value: object, sqlstate: str) -> None:
+    error = refusal(ast.Put((ast.Pair(L("k"), P(0, span=Span(6, 7))),)), [value])
+    assert (error.sqlstate, error.span) == (sqlstate, Span(6, 7))
+
+
+@pytest.mark.parametrize("ttl", [60, "60s", None, timedelta(0), timedelta(seconds=-1), 1.5])
+def test_a_ttl_is_a_positive_duration(ttl: object) -> None:
+    assert refusal(ast.Put((pair("k", 1),), ttl=P(0)), [ttl]).sqlstate == "22023"
+
+
+def test_a_ttl_is_never_rounded_to_none() -> None:
+    assert compile_statement(ast.Expire(L("a"), L(timedelta(microseconds=1)))).expire.ttl_ms == 1
+
+
+@pytest.mark.parametrize("limit", [-1, "5", None, True, 2.0, timedelta(1)])
+def test_a_limit_is_a_count(limit: object) -> None:
+    assert refusal(ast.ShowKeys(limit=P(0)), [limit]).sqlstate == "22023"
+
+
+def test_one_set_of_parameters_for_several_statements() -> None:
+    shared = Parameters(["a", "b"])
+    compile_statement(ast.Get((P(0),)), shared)
+    with pytest.raises(errors.ProgrammingError):
+        shared.finish()
+    compile_statement(ast.Get((P(1),)), shared)
+    shared.finish()
+
+
+def test_trees_made_by_hand_are_checked() -> None:
+    assert refusal(ast.Use(N(""))).sqlstate == "22023"
+    assert refusal(ast.Get((L("\ud800"),))).sqlstate == "22023"
+    assert refusal(ast.Put((pair("k", object()),))).sqlstate == "22023"  # type: ignore[arg-type]
+    big = compile_statement(ast.Put((pair("k", 2**70), pair("l", 1))))
+    assert decode_values(big.write.values) == [Decimal(2**70), 1]
+
+
+# ── what is not carried out ───────────────────────────────────────────────────────────────────────────────────────
+
+SPAN = Span(3, 9)
+LATER: list[ast.Statement] = [
+    ast.Insert(N("n"), (), ((L("a"), L(1)),), span=SPAN),
+    ast.Update(N("n"), (ast.Assignment(("value",), L(1)),), span=SPAN),
+    ast.Delete(N("n"), span=SPAN),
+    ast.Truncate(N("n"), span=SPAN),
+    ast.Restore(ast.AsOf(revision=L(1)), keys=(L("a"),), span=SPAN),
+    ast.Rollback(savepoint=N("s"), span=SPAN),
+    ast.Savepoint(N("s"), span=SPAN),
+    ast.Release(N("s"), span=SPAN),
+    ast.Assert(L(True), span=SPAN),
+    ast.Watch(span=SPAN),
+    ast.AlterNamespace(N("n"), (), span=SPAN),
+    ast.Describe(N("n"), span=SPAN),
+    ast.CreateUser(N("u"), L("p"), span=SPAN),
+    ast.AlterUser(N("u"), L("p"), span=SPAN),
+    ast.DropUser(N("u"), span=SPAN),
+    ast.CreateRole(N("r"), span=SPAN),
+    ast.DropRole(N("r"), span=SPAN),
+    ast.Grant(("READ",), N("n"), N("u"), span=SPAN),
+    ast.GrantRole(N("r"), N("u"), revoke=True, span=SPAN),
+    ast.ShowUsers(span=SPAN),
+    ast.ShowRoles(span=SPAN),
+    ast.ShowGrants(span=SPAN),
+    ast.ShowSessions(span=SPAN),
+    ast.CancelSession(N("1"), span=SPAN),
+    ast.CheckAccess(ast.Get((L("a"),)), span=SPAN),
+    ast.Explain(ast.Get((L("a"),)), span=SPAN),
+    ast.DryRun(ast.Put((pair("a", 1),)), span=SPAN),
+    ast.Let(N("x"), L(1), span=SPAN),
+    ast.SourceFile(L("f"), span=SPAN),
+    ast.Import(L("f"), span=SPAN),
+    ast.Export(L("f"), span=SPAN),
+]
+
+
+@pytest.mark.parametrize("statement", LATER, ids=lambda s: type(s).__name__)
+def test_statements_of_later_releases_are_refused_by_name(statement: ast.Statement) -> None:
+    error = refusal(statement)
+    assert (error.sqlstate, error.span) == ("0A000", SPAN)
+    assert isinstance(error, errors.NotSupportedError) and "is not supported" in error.message
+
+
+def test_parts_of_select_that_are_not_carried_out() -> None:
+    source = ast.Source(N("n"), as_of=ast.AsOf(revision=L(1), span=SPAN))
+    assert refusal(ast.Select((ast.Item(ast.Star()),), source=source)).span == SPAN
+    history = ast.Source(N("n"), history=True, span=SPAN)
+    assert refusal(ast.Select((ast.Item(ast.Star()),), source=history)).sqlstate == "0A000"
+    fields = (ast.FieldDef(N("age"), ast.TypeName("int"), span=SPAN),)
+    assert refusal(ast.CreateNamespace(N("n"), fields)).span == SPAN
+
+
+def test_every_statement_of_the_language_is_compiled_or_refused_by_name() -> None:
+    """The union is closed for the type checker; this closes it for whoever does not run one."""
+    compiled = {
+        ast.Put, ast.Upsert, ast.UpdateKey, ast.Get, ast.Has, ast.DeleteKeys, ast.Count, ast.ShowKeys, ast.ShowData,
+        ast.ShowNamespaces, ast.Use, ast.Expire, ast.Persist, ast.Select, ast.Begin, ast.Commit, ast.CreateNamespace,
+        ast.DropNamespace,
+    }  # fmt: skip
+    assert compiled | {type(s) for s in LATER} == set(typing.get_args(ast.Statement))

@@ -1,0 +1,217 @@
+"""PEP 249, on a folder in this process and on a real server over TLS."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+import kvql
+from kvql import dbapi
+
+
+@pytest.fixture
+def con(target: dict[str, Any]) -> Iterator[dbapi.Connection]:
+    made = kvql.connect(**target)
+    yield made
+    if not made.closed:
+        made.close()
+
+
+@pytest.fixture
+def auto(target: dict[str, Any]) -> Iterator[dbapi.Connection]:
+    with kvql.connect(**target, autocommit=True) as made:
+        yield made
+
+
+def failure(con: dbapi.Connection, text: str, parameters: Any = None) -> kvql.Error:
+    with pytest.raises(kvql.Error) as caught:
+        con.execute(text, parameters)
+    return caught.value
+
+
+def test_the_module() -> None:
+    assert (kvql.apilevel, kvql.threadsafety, kvql.paramstyle) == ("2.0", 1, "qmark")
+    assert issubclass(kvql.IntegrityError, kvql.DatabaseError) and issubclass(kvql.DatabaseError, kvql.Error)
+    assert issubclass(kvql.InterfaceError, kvql.Error) and not issubclass(kvql.Warning, kvql.Error)
+    assert kvql.Timestamp(2026, 1, 2, 3, 4, 5) == datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    assert kvql.Binary(b"x") == b"x" and kvql.Date(2026, 1, 2).day == 2
+    assert kvql.TimestampFromTicks(0) == datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def test_what_was_not_committed_is_not_there(con: dbapi.Connection, target: dict[str, Any]) -> None:
+    assert not con.autocommit and con.transaction_state == "none"
+    con.execute("PUT a 1")
+    assert con.transaction_state == "open"
+    assert con.execute("GET a").fetchone() == ("a", 1)
+    con.rollback()
+    assert con.transaction_state == "none"
+    assert con.execute("HAS a").fetchone() == ("a", False)
+    con.execute("PUT a 2")
+    con.commit()
+    con.commit()
+    con.execute("PUT b 1")
+    con.close()
+    with kvql.connect(**target) as other:
+        assert other.execute("SHOW DATA").fetchall() == [("a", 2)]
+
+
+def test_the_context_manager_commits_or_rolls_back(target: dict[str, Any]) -> None:
+    with kvql.connect(**target) as con:
+        con.execute("PUT a 1")
+    assert con.closed
+    with pytest.raises(ZeroDivisionError), kvql.connect(**target) as con:
+        con.execute("PUT b 1")
+        raise ZeroDivisionError
+    with kvql.connect(**target) as con:
+        assert con.execute("SHOW KEYS").fetchall() == [("a",)]
+
+
+def test_after_an_error_only_rollback_helps(con: dbapi.Connection) -> None:
+    con.execute("PUT a 1")
+    error = failure(con, "PUT a 2")
+    assert isinstance(error, kvql.IntegrityError) and error.sqlstate == "23505"
+    assert con.transaction_state == "failed"
+    assert failure(con, "GET a").sqlstate == "25P02"
+    con.rollback()
+    assert con.execute("COUNT").fetchone() == (0,)
+
+
+def test_an_error_knows_its_place(auto: dbapi.Connection) -> None:
+    auto.execute("PUT a 1")
+    error = failure(auto, "PUT b 1, a 2")
+    assert error.source is not None and error.span is not None
+    assert error.source[error.span.start : error.span.end] == "a"
+    assert "^" in str(error)
+    error = failure(auto, "SELCT a")
+    assert isinstance(error, kvql.ProgrammingError) and error.sqlstate == "42601"
+    assert failure(auto, "PUT x.y 1").sqlstate == "22023"
+    assert failure(auto, "PUT a 1; PUT b 1").sqlstate == "42601"
+    assert failure(auto, "").sqlstate == "42601"
+    assert failure(auto, "GET ?", ["a", "b"]).sqlstate == "42P02"
+    assert auto.execute("COUNT").fetchone() == (1,), "nothing changed"
+
+
+def test_values_go_in_and_come_out(auto: dbapi.Connection) -> None:
+    now = datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC)
+    values: list[Any] = [
+        None, True, False, 0, -(2**63), 2**63 - 1, Decimal("0.10"), 1.5, "", "ä b'c", b"\x00\xff", now,
+        {"a": [1, 2.5, None]}, [1, "x"],
+    ]  # fmt: skip
+    auto.executemany("PUT ? ?", [(f"k{i:02}", v) for i, v in enumerate(values)])
+    got = [value for _, value in auto.execute("SHOW DATA").fetchall()]
+    assert got == values and [type(v) for v in got] == [type(v) for v in values]
+    auto.execute("PUT :key :value TTL :ttl", {"key": "n", "value": 1, "ttl": timedelta(hours=1)})
+    assert auto.execute("GET n").fetchone() == ("n", 1)
+
+
+def test_cursors(auto: dbapi.Connection) -> None:
+    cur = auto.cursor()
+    assert cur.description is None and cur.rowcount == -1 and cur.arraysize == 1 and cur.connection is auto
+    with pytest.raises(kvql.Error):
+        cur.fetchone()
+    assert cur.execute("PUT a 1, b 2, c 3") is cur
+    assert cur.rowcount == 3 and cur.description is None
+    with pytest.raises(kvql.Error):
+        cur.fetchall()
+    cur.execute("SHOW DATA")
+    assert cur.description is not None
+    assert [column[0] for column in cur.description] == ["key", "value"]
+    assert cur.description[0][1] == kvql.STRING and cur.description[0][1] != kvql.NUMBER
+    assert all(len(column) == 7 for column in cur.description)
+    assert cur.fetchone() == ("a", 1) and cur.rownumber == 1
+    assert cur.fetchmany() == [("b", 2)]
+    assert cur.fetchmany(5) == [("c", 3)] and cur.fetchmany(5) == [] and cur.fetchone() is None
+    assert list(cur.execute("SHOW KEYS")) == [("a",), ("b",), ("c",)]
+    cur.setinputsizes([])
+    cur.setoutputsize(1)
+    cur.close()
+    with pytest.raises(kvql.InterfaceError):
+        cur.execute("COUNT")
+    assert not hasattr(cur, "callproc") and not hasattr(cur, "nextset")
+
+
+def test_a_closed_connection(con: dbapi.Connection) -> None:
+    cur = con.cursor()
+    con.close()
+    for use in (con.commit, con.rollback, con.cursor, con.close, lambda: cur.execute("COUNT"), cur.fetchone):
+        with pytest.raises(kvql.InterfaceError):
+            use()
+
+
+def test_executemany_in_autocommit_gives_each_its_own_fate(auto: dbapi.Connection) -> None:
+    auto.execute("PUT k7 old")
+    cur = auto.cursor()
+    rows: list[Any] = [(f"k{i}", i) for i in range(3000)]
+    rows[2500] = ("bad key", 1)
+    with pytest.raises(kvql.IntegrityError) as caught:
+        cur.executemany("PUT ? ?", rows)
+    assert caught.value.statement == 7 and "2 sets" not in (caught.value.message or "")
+    assert cur.rowcount == 2998
+    assert auto.execute("COUNT").fetchone() == (2999,)
+
+
+def test_executemany_in_a_transaction_is_all_or_nothing(con: dbapi.Connection) -> None:
+    cur = con.cursor()
+    with pytest.raises(kvql.IntegrityError) as caught:
+        cur.executemany("PUT ? ?", [("a", 1), ("b", 1), ("a", 1), ("c", 1)])
+    assert caught.value.statement == 2 and con.transaction_state == "failed"
+    con.rollback()
+    assert cur.executemany("UPSERT :k :v", ({"k": f"k{i}", "v": i} for i in range(10))).rowcount == 10
+    con.commit()
+    assert con.execute("COUNT").fetchone() == (10,)
+    with pytest.raises(kvql.NotSupportedError):
+        cur.executemany("GET ?", [["a"]])
+
+
+def test_transactions_as_blocks(auto: dbapi.Connection) -> None:
+    with auto.transaction():
+        auto.execute("PUT a 1")
+    with pytest.raises(ZeroDivisionError), auto.transaction():
+        auto.execute("PUT b 1")
+        raise ZeroDivisionError
+    assert auto.execute("SHOW KEYS").fetchall() == [("a",)] and auto.transaction_state == "none"
+
+
+def test_conflicts_are_repeated(target: dict[str, Any]) -> None:
+    with kvql.connect(**target, autocommit=True) as one, kvql.connect(**target, autocommit=True) as two:
+        one.execute("PUT visits 0")
+        rounds = 0
+        for attempt in one.transaction(retries=3):
+            with attempt:
+                rounds += 1
+                [(_, visits)] = one.execute("GET visits").fetchall()
+                if rounds == 1:
+                    two.execute("UPDATE visits 10")
+                one.execute("UPDATE visits ?", [visits + 1])
+        assert rounds == 2 and one.execute("GET visits").fetchone() == ("visits", 11)
+        with pytest.raises(kvql.OperationalError) as caught, one.transaction():
+            one.execute("GET visits")
+            two.execute("UPDATE visits 20")
+            one.execute("UPDATE visits 0")
+        assert caught.value.sqlstate == "40001" and "attempt" in (caught.value.hint or "")
+        assert one.execute("GET visits").fetchone() == ("visits", 20)
+
+
+def test_use_and_notices(auto: dbapi.Connection) -> None:
+    cur = auto.execute("USE shop")
+    assert auto.namespace == "shop" and cur.notices and "shop" in cur.notices[0].message
+    assert failure(auto, 'USE "my ns!"').sqlstate == "22023" and auto.namespace == "shop"
+    auto.execute("PUT a 1")
+    assert "shop" in [row[0] for row in auto.execute("SHOW NAMESPACES")]
+
+
+def test_statements_as_trees(auto: dbapi.Connection) -> None:
+    [put, get] = kvql.parse("PUT a ?; GET a")
+    auto.execute(put, ["x"])
+    assert auto.execute(get).fetchone() == ("a", "x")
+    assert kvql.parse(kvql.unparse(get)) == (get,)
+
+
+def test_a_namespace_may_be_given(target: dict[str, Any]) -> None:
+    with kvql.connect(**target, namespace="other", autocommit=True) as con:
+        con.execute("PUT a 1")
+        assert con.namespace == "other" and con.execute("COUNT FROM other").fetchone() == (1,)

@@ -1,0 +1,260 @@
+"""Power loss at any call, with any legal remainder on the disk: what was confirmed is there, nothing is half there."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import random
+from typing import Any
+
+import pytest
+from kvql_server.clock import ManualClock
+from kvql_server.engines import base
+from kvql_server.engines.base import Clear, Delete, Put, Transaction
+from kvql_server.engines.hashtable import HashTableEngine
+
+from tests.engine.disk import Disk
+
+State = dict[str, int]
+KEYS = [f"k{n}" for n in range(12)]
+
+
+class PowerLoss(BaseException):
+    """Not an OSError: nobody may handle it."""
+
+
+def step(coroutine: Any) -> Any:
+    """Run a coroutine that never suspends."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it suspended")
+
+
+def state_of(engine: HashTableEngine) -> State:
+    snapshot = engine.snapshot()
+    table = snapshot.table("a")
+    pairs = {} if table is None else dict(table.page("", None, "key", 4096, snapshot.revision, snapshot.time)[0])
+    snapshot.close()
+    return {key: entry.value for key, entry in pairs.items()}
+
+
+def abandon(engine: HashTableEngine) -> None:
+    """As kill -9 does: nothing more is written."""
+    engine._log.stop()
+
+
+class Run:
+    """A workload whose every state is remembered by its revision, on a disk that may die at any call."""
+
+    def __init__(self, disk: Disk, rng: random.Random, clock: ManualClock, states: dict[int, State]) -> None:
+        self.disk = disk
+        self.rng = rng
+        self.clock = clock
+        self.states = states
+        self.confirmed = 0
+        self.engine: HashTableEngine | None = None
+
+    def go(self, steps: int) -> None:
+        engine = self.engine = HashTableEngine.open("/store", clock=self.clock, files=self.disk)
+        revision = engine.status()["revision"]
+        assert revision in self.states, f"revision {revision} was never made"
+        assert state_of(engine) == self.states[revision], f"revision {revision} is not as it was"
+        assert revision >= self.confirmed, f"{self.confirmed} was confirmed, {revision} is there"
+        for later in [r for r in self.states if r > revision]:
+            del self.states[later]
+        self.confirmed = revision
+        state = dict(self.states[revision])
+        for _ in range(steps):
+            self.one(engine, state)
+        if self.rng.random() < 0.3:
+            engine.close_now()
+
+    def one(self, engine: HashTableEngine, state: State) -> None:
+        what = self.rng.random()
+        if what < 0.08:
+            engine.checkpoint()
+            return
+        transactions = [self.transaction(state) for _ in range(self.rng.choice([1, 1, 1, 5]))]
+        base_revision = engine.status()["revision"]
+        model, after = dict(state), []
+        for transaction in transactions:
+            for write in transaction.writes:
+                if isinstance(write, Put):
+                    model[write.key] = write.value
+                elif isinstance(write, Delete):
+                    model.pop(write.key, None)
+                else:
+                    model.clear()
+            after.append(dict(model))
+        for number, outcome in enumerate(after, base_revision + 1):
+            self.states[number] = outcome
+        outcomes = step(engine.commit_many(transactions))
+        state.clear()
+        state.update(model)
+        if self.rng.random() < 0.7:
+            engine.sync(outcomes[-1])
+            self.confirmed = outcomes[-1]
+
+    def transaction(self, state: State) -> Transaction:
+        size = self.rng.choice([1, 1, 3, 40])
+        writes: list[Any] = []
+        for _ in range(size):
+            key = self.rng.choice(KEYS)
+            roll = self.rng.random()
+            if roll < 0.75:
+                writes.append(Put("a", key, self.rng.randrange(10**6)))
+            elif roll < 0.97:
+                writes.append(Delete("a", key))
+            else:
+                writes.append(Clear("a"))
+        return Transaction((), writes, "ann")
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_power_loss(seed: int) -> None:
+    rng = random.Random(seed)
+    disk, states = Disk(), {0: {}}
+    confirmed = 0
+    for _ in range(6):
+        run = Run(disk, rng, ManualClock(), states)
+        run.confirmed = confirmed
+        dies_at = disk.calls + rng.randrange(400)
+
+        def die(name: str, path: str, dies_at: int = dies_at, disk: Disk = disk) -> None:
+            if disk.calls >= dies_at:
+                raise PowerLoss
+
+        disk.on_call = die
+        with contextlib.suppress(PowerLoss):
+            run.go(rng.randrange(60))
+        confirmed = run.confirmed
+        if run.engine is not None:
+            abandon(run.engine)
+        disk = disk.crashed(rng) if rng.random() < 0.5 else disk.killed()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_call_may_fail(seed: int) -> None:
+    """EIO, ENOSPC or a short write once: refused or unknown, never wrong, and the next opening has all that was
+    confirmed."""
+    rng = random.Random(1000 + seed)
+    disk, states, confirmed = Disk(), {0: {}}, 0
+    for _ in range(6):
+        run = Run(disk, rng, ManualClock(), states)
+        run.confirmed = confirmed
+        fails_at = disk.calls + rng.randrange(250)
+        code = rng.choice([errno.EIO, errno.ENOSPC])
+
+        def fail(name: str, path: str, fails_at: int = fails_at, code: int = code, disk: Disk = disk) -> int | None:
+            if disk.calls == fails_at:
+                if name == "write" and rng.random() < 0.5:
+                    return 7
+                raise OSError(code, "injected")
+            return None
+
+        disk.on_call = fail
+        with contextlib.suppress(base.EngineError):
+            run.go(60)
+        confirmed = run.confirmed
+        if run.engine is not None:
+            abandon(run.engine)
+        disk = disk.killed()
+
+
+def test_a_failed_sync_is_the_end() -> None:
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk)
+    (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
+
+    def fail(name: str, path: str) -> None:
+        if name == "sync":
+            raise OSError(errno.EIO, "input/output error")
+
+    disk.on_call = fail
+    with pytest.raises(base.OutcomeUnknown, match=r"log-00000001\.kvl failed"):
+        engine.sync(revision)
+    disk.on_call = lambda name, path: None
+    assert engine.failed is not None
+    for _ in range(2):
+        with pytest.raises(base.OutcomeUnknown):
+            engine.sync(revision)
+        with pytest.raises(base.OutcomeUnknown):
+            step(engine.commit_many([Transaction((), [Put("a", "k", 2)])]))
+    assert state_of(engine) == {"k": 1}, "reads go on until the server ends"
+    engine.tick()
+    engine.close_now()
+    again = HashTableEngine.open("/store", files=disk.killed())
+    assert state_of(again) in ({"k": 1}, {})
+    again.close_now()
+
+
+def test_a_full_disk_is_a_refusal_and_passes() -> None:
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk)
+    (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
+    engine.sync(revision)
+    full = True
+
+    def fail(name: str, path: str) -> None:
+        if full and name == "allocate":
+            raise OSError(errno.ENOSPC, "no space left on device")
+
+    disk.on_call = fail
+    big = Transaction((), [Put("a", "big", "x" * (2 << 20))])
+    for _ in range(2):
+        with pytest.raises(base.StoreFull, match="no space left"):
+            step(engine.commit_many([Transaction((), [Put("a", "k", 2)]), big]))
+    assert state_of(engine) == {"k": 1} and engine.failed is None
+    full = False
+    outcomes = step(engine.commit_many([big]))
+    engine.sync(outcomes[0])
+    engine.close_now()
+    again = HashTableEngine.open("/store", files=disk.killed())
+    assert set(state_of(again)) == {"k", "big"} and not again.warnings
+    again.close_now()
+
+
+@pytest.mark.parametrize("mode", ["interval", "checkpoint"])
+@pytest.mark.parametrize("seed", range(10))
+def test_a_revision_is_never_used_twice(mode: Any, seed: int) -> None:
+    rng = random.Random(seed)
+    disk, seen = Disk(), set[int]()
+    for _ in range(5):
+        engine = HashTableEngine.open("/store", files=disk, sync=mode)
+        for n in range(rng.randrange(20)):
+            (revision,) = step(engine.commit_many([Transaction((), [Put("a", f"k{n}", n)])]))
+            assert revision not in seen
+            seen.add(revision)
+            if rng.random() < 0.1:
+                engine.checkpoint()
+        if rng.random() < 0.3:
+            engine.close_now()
+            continue
+        abandon(engine)
+        disk = disk.crashed(rng)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_was_read_after_a_kill_survives_the_power_loss_after_it(seed: int) -> None:
+    """The process dies between write and sync, a new one serves what it finds: so that must be on the disk by then."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk)
+    (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
+
+    def die(name: str, path: str) -> None:
+        if name == "sync":
+            raise PowerLoss
+
+    disk.on_call = die
+    with pytest.raises(PowerLoss):
+        engine.sync(revision)
+    abandon(engine)
+    disk = disk.killed()
+    engine = HashTableEngine.open("/store", files=disk)
+    assert state_of(engine) == {"k": 1}
+    abandon(engine)
+    engine = HashTableEngine.open("/store", files=disk.crashed(random.Random(seed)))
+    assert state_of(engine) == {"k": 1}
+    abandon(engine)

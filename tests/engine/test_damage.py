@@ -1,0 +1,284 @@
+"""Files changed behind the store's back: cut off what a crash leaves, refuse what it cannot have done, never guess."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kvql_server.engines import base
+from kvql_server.engines.base import Delete, Put, Transaction
+from kvql_server.engines.hashtable import HashTableEngine, record
+
+from tests.engine.test_crash import abandon, state_of, step
+
+RECORDS = 8
+
+
+def commit(engine: HashTableEngine, *writes: Any, sync: bool = True) -> int:
+    (revision,) = step(engine.commit_many([Transaction((), writes, "ann", "why")]))
+    assert isinstance(revision, int)
+    if sync:
+        engine.sync(revision)
+    return revision
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A folder after kill -9: a checkpoint, then eight commits in the log, each of two pairs."""
+    folder = tmp_path / "store"
+    engine = HashTableEngine.open(folder)
+    commit(engine, Put("a", "base", 0))
+    engine.checkpoint()
+    for n in range(RECORDS):
+        commit(engine, Put("a", "k", n), Put("a", f"k{n}", "x" * 50))
+    abandon(engine)
+    engine._log.segment.file.truncate(engine._log.segment.end)
+    engine._lock.release()
+    return folder
+
+
+def log_of(folder: Path) -> Path:
+    return max(folder.glob("log-*.kvl"))
+
+
+def ends(data: bytes) -> list[int]:
+    """Where each record ends."""
+    out, at = [], record.SEGMENT_HEADER_BYTES
+    while (read := record.read_record(data, at)) is not None:
+        at = read.end
+        out.append(at)
+    return out
+
+
+def expected(commits: int) -> dict[str, Any]:
+    state: dict[str, Any] = {"base": 0, **{f"k{n}": "x" * 50 for n in range(commits)}}
+    return {**state, "k": commits - 1} if commits else state
+
+
+def test_the_tail_cut_at_every_byte_of_the_last_three_records(store: Path) -> None:
+    log = log_of(store)
+    data = log.read_bytes()
+    bounds = ends(data)
+    assert len(bounds) == RECORDS and bounds[-1] == len(data)
+    for cut in range(bounds[-4], len(data)):
+        shutil.rmtree(store.parent / "copy", ignore_errors=True)
+        shutil.copytree(store, store.parent / "copy")
+        copy = store.parent / "copy" / log.name
+        os.truncate(copy, cut)
+        whole = sum(end <= cut for end in bounds)
+        engine = HashTableEngine.open(copy.parent)
+        assert state_of(engine) == expected(whole)
+        if cut in bounds:
+            assert not engine.warnings
+        else:
+            assert f"{log.name} was damaged" in engine.warnings[0] and str(bounds[whole - 1]) in engine.warnings[0]
+            assert (copy.parent / f"{log.name}.broken").read_bytes() == data[:cut]
+        commit(engine, Put("a", "after", 1))
+        engine.close_now()
+        again = HashTableEngine.open(copy.parent)
+        assert state_of(again) == {**expected(whole), "after": 1} and not again.warnings
+        again.close_now()
+
+
+def test_zeros_at_the_end_are_a_clean_end(store: Path) -> None:
+    with log_of(store).open("ab") as file:
+        file.write(bytes(8192))
+    engine = HashTableEngine.open(store)
+    assert state_of(engine) == expected(RECORDS) and not engine.warnings
+    engine.close_now()
+
+
+def test_a_changed_byte_before_whole_records_is_refused(store: Path) -> None:
+    log = log_of(store)
+    data = log.read_bytes()
+    last = ends(data)[-2]
+    rng = random.Random(1)
+    for _ in range(300):
+        at = rng.randrange(0, last)
+        changed = bytearray(data)
+        changed[at] ^= 1 << rng.randrange(8)
+        log.write_bytes(changed)
+        with pytest.raises(base.Corrupted, match=log.name):
+            HashTableEngine.open(store)
+        assert log.read_bytes() == changed, "a refusal changes nothing"
+    log.write_bytes(data)
+
+
+def test_zeros_before_whole_records_is_refused(store: Path) -> None:
+    log = log_of(store)
+    data = bytearray(log.read_bytes())
+    start = ends(bytes(data))[1] + 10
+    data[start : start + 200] = bytes(200)
+    log.write_bytes(data)
+    with pytest.raises(base.Corrupted, match="offset"):
+        HashTableEngine.open(store)
+
+
+@pytest.mark.parametrize("kind", ["flip", "cut", "longer"])
+def test_a_damaged_checkpoint_is_refused_whole(store: Path, kind: str) -> None:
+    path = next(store.glob("checkpoint-*"))
+    data = path.read_bytes()
+    for at in range(len(data)):
+        changed = bytearray(data)
+        if kind == "flip":
+            changed[at] ^= 0x10
+        elif kind == "cut":
+            del changed[at:]
+        else:
+            changed += data[: at + 1]
+        path.write_bytes(changed)
+        with pytest.raises(base.Corrupted, match=path.name):
+            HashTableEngine.open(store)
+
+
+def test_files_that_are_missing_empty_or_foreign(store: Path) -> None:
+    log, manifest, checkpoint = log_of(store), store / "MANIFEST", next(store.glob("checkpoint-*"))
+    for path in (log, manifest, checkpoint):
+        data = path.read_bytes()
+        for content in (None, b"", b"hello, I am somebody else's file\n" * 3):
+            path.unlink()
+            if content is not None:
+                path.write_bytes(content)
+            with pytest.raises(base.Corrupted, match=path.name):
+                HashTableEngine.open(store)
+            path.write_bytes(data)
+    (store / "notes.txt").write_text("mine")
+    (store / "MANIFEST.tmp").write_text("half")
+    (store / "checkpoint-0000000000000099.kvc.tmp").write_text("half")
+    engine = HashTableEngine.open(store)
+    assert state_of(engine) == expected(RECORDS)
+    engine.close_now()
+    assert (store / "notes.txt").exists() and not list(store.glob("*.tmp"))
+
+
+def test_a_segment_of_another_store_is_refused(store: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    engine = HashTableEngine.open(other)
+    commit(engine, Put("a", "k", 1))
+    engine.close_now()
+    shutil.copy(log_of(other), log_of(store))
+    with pytest.raises(base.Corrupted, match="belongs elsewhere"):
+        HashTableEngine.open(store)
+
+
+def test_a_newer_format_is_refused_by_name(store: Path) -> None:
+    log, manifest = log_of(store), store / "MANIFEST"
+    data = bytearray(log.read_bytes())
+    data[8] = 2
+    good = log.read_bytes()
+    log.write_bytes(data)
+    with pytest.raises(base.Corrupted, match="has format 2, this release reads up to 1; use a newer release"):
+        HashTableEngine.open(store)
+    log.write_bytes(good)
+    body = manifest.read_bytes().rpartition(b"\n")[0].rpartition(b"\n")[0].replace(b'"format": 1', b'"format": 7')
+    manifest.write_bytes(body + f"\n{zlib.crc32(body):08x}\n".encode())
+    with pytest.raises(base.Corrupted, match="has format 7"):
+        HashTableEngine.open(store)
+
+
+def test_deleted_and_replaced_bytes_leave_the_disk_at_the_checkpoint(tmp_path: Path) -> None:
+    engine = HashTableEngine.open(tmp_path)
+    commit(engine, Put("a", "k", "SECRETMARK1"), Put("a", "j", "SECRETMARK2"), Put("a", "stays", "here"))
+    commit(engine, Put("a", "k", "public"), Delete("a", "j"))
+    on_disk = lambda: b"".join(path.read_bytes() for path in tmp_path.iterdir())  # noqa: E731
+    assert b"SECRETMARK" in on_disk()
+    engine.checkpoint()
+    assert b"SECRETMARK" not in on_disk() and b"here" in on_disk()
+    before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    engine.checkpoint()
+    assert before == {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}, "nothing was written since"
+    engine.close_now()
+
+
+def test_one_process_a_folder(tmp_path: Path) -> None:
+    engine = HashTableEngine.open(tmp_path)
+    with pytest.raises(base.Locked, match=f"in use by process {os.getpid()}"):
+        HashTableEngine.open(tmp_path)
+    code = "import sys; from kvql_server.engines.hashtable import HashTableEngine as E; E.open(sys.argv[1])"
+    child = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert child.returncode == 1 and f"in use by process {os.getpid()}" in child.stderr
+    engine.close_now()
+    HashTableEngine.open(tmp_path).close_now()
+
+
+def test_files_are_their_owners_only(tmp_path: Path) -> None:
+    old = os.umask(0)
+    try:
+        engine = HashTableEngine.open(tmp_path / "new")
+        commit(engine, Put("a", "k", 1))
+        engine.checkpoint()
+        engine.close_now()
+    finally:
+        os.umask(old)
+    assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in (tmp_path / "new").iterdir())
+
+
+def test_max_bytes_refuses_and_recovers(tmp_path: Path) -> None:
+    engine = HashTableEngine.open(tmp_path, max_bytes=5000)
+    for n in range(10):
+        commit(engine, Put("a", f"k{n}", "x" * 200))
+    with pytest.raises(base.StoreFull, match="max_bytes"):
+        for n in range(10, 20):
+            commit(engine, Put("a", f"k{n}", "x" * 200))
+    commit(engine, Put("a", "k0", "y" * 200))
+    commit(engine, Delete("a", "k1"), Delete("a", "k2"))
+    commit(engine, Put("a", "k11", "x" * 200))
+    engine.close_now()
+
+
+async def test_group_commit_takes_many_at_once(tmp_path: Path) -> None:
+    engine = HashTableEngine.open(tmp_path)
+    syncs = 0
+    file = engine._log.segment.file
+    real = file.sync
+
+    class Counting:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(file, name)
+
+        def sync(self) -> None:
+            nonlocal syncs
+            syncs += 1
+            real()
+
+    engine._log.segment.file = Counting()
+
+    async def writer(number: int) -> None:
+        for n in range(40):
+            (revision,) = await engine.commit_many([Transaction((), [Put("a", f"k{number}-{n}", n)])])
+            assert isinstance(revision, int)
+            await engine.synced(revision)
+            assert engine.status()["synced_revision"] >= revision
+
+    await asyncio.gather(*[writer(number) for number in range(50)])
+    assert syncs < 1000, "2,000 commits shared their syncs"
+    await engine.close()
+
+
+async def test_a_checkpoint_runs_while_writes_go_on(tmp_path: Path) -> None:
+    engine = HashTableEngine.open(tmp_path, checkpoint_interval_s=0.05)
+    done, n = 0, 0
+    seen = None
+    while done < 3:
+        n += 1
+        (revision,) = await engine.commit_many([Transaction((), [Put("a", f"k{i}", n) for i in range(50)])])
+        await engine.synced(revision)
+        engine.tick()
+        last = engine.status()["last_checkpoint"]
+        if last != seen:
+            seen, done = last, done + 1
+    assert engine.status()["checkpoint_error"] is None
+    await engine.close()
+    again = HashTableEngine.open(tmp_path)
+    assert state_of(again) == {f"k{i}": n for i in range(50)}
+    assert len(list(tmp_path.glob("checkpoint-*"))) == 1
+    await again.close()
