@@ -1,0 +1,44 @@
+"""``python -m bench ROW…``: measure, print, and append to HISTORY.md."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from bench import language, load, local, network, peers, record, start
+from bench.measure import Figure
+
+ROWS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
+    "load": (load.measure, "durable (sync = always) over TLS, process start included; redis AOF everysec, plain TCP."),
+    "gets": (network.gets, "over TLS with authorisation; redis plain TCP."),
+    "put64": (network.put64, "durable over TLS; redis AOF everysec, plain TCP; both on uvloop."),
+    "get64": (network.get64, "over TLS; redis plain TCP; both on uvloop."),
+    "executemany": (network.executemany, "durable over TLS; redis-py pipeline of 1,000, AOF everysec."),
+    "parse": (language.parse, "no two statements of one shape."),
+    "shape": (language.shape, "the same tokens with other literals; sqlglot parses each anew."),
+    "inprocess": (local.inprocess, "1,000 pairs."),
+    "reopen": (local.reopen, "folder to first answer; redis from process start to PING."),
+    "memory": (local.memory, "resident memory after reopening; redis after loading."),
+    "start": (start.measure, "median of 15; ratio below 1 means that the peer starts faster."),
+}
+
+
+def main(names: list[str]) -> int:
+    chosen = list(ROWS) if not names or names == ["all"] else names
+    unknown = [n for n in chosen if n not in ROWS]
+    if unknown:
+        print(f"no row {', '.join(unknown)}; there are: {', '.join(ROWS)}", file=sys.stderr)
+        return 1
+    if missing := peers.have("redis-server", "redis-cli", "sqlite3"):
+        print(f"not installed: {', '.join(missing)}; the peers belong to the measurement", file=sys.stderr)
+        return 1
+    for name in chosen:
+        measure, note = ROWS[name]
+        figures = measure()
+        print(record.table(figures), flush=True)
+        record.append(name, figures, note)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
