@@ -87,13 +87,15 @@ async def _many_tasks(server: Server, redis: peers.Redis, put: bool) -> list[dic
     client = aioredis.Redis(connection_pool=pool)
     async with kvql.aio.connect(url, password=PASSWORD, ca=str(server.ca)) as connection:
         for n in range(ROUNDS):
-            if put:
-                # keys of the round's own: PUT is only for absent ones
-                ours = lambda i, n=n: connection.execute("PUT ? ?", [f"p{n}:{i}", i])  # noqa: E731
-                theirs = lambda i, n=n: client.set(f"p{n}:{i}", i, nx=True)  # noqa: E731
-            else:
-                ours = lambda i: connection.execute("GET ?", [f"k{i % KEYS}"])  # noqa: E731
-                theirs = lambda i: client.get(f"k{i % KEYS}")  # noqa: E731
+            # PUT is only for absent keys, so each round has its own
+            async def ours(i: int, n: int = n) -> Any:
+                if put:
+                    return await connection.execute("PUT ? ?", [f"p{n}:{i}", i])
+                return await connection.execute("GET ?", [f"k{i % KEYS}"])
+
+            async def theirs(i: int, n: int = n) -> Any:
+                return await (client.set(f"p{n}:{i}", i, nx=True) if put else client.get(f"k{i % KEYS}"))
+
             rounds.append({"kvql": await _rate(ours), "redis.asyncio": await _rate(theirs)})
     await client.aclose()
     await pool.disconnect()

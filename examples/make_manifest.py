@@ -2,8 +2,8 @@
 
     python examples/make_manifest.py examples/manifest.kvql [--library PACKAGE] [--namespace manifest]
 
-The value is JSON: ``{"path": "lark/lark.py", "size": 28123, "type": "text/x-python"}``. Files with the same content share
-a key, so they are one pair whose ``paths`` lists the others as well (a content store keeps a content once).
+The value is JSON: ``{"path": "lark/lark.py", "size": 28123, "type": "text/x-python"}``. Files with the same content
+share a key, so they are one pair whose ``paths`` lists the others as well (a content store keeps a content once).
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 Every node is a frozen dataclass with slots (of ``kvql.node``'s make, which is faster), compared by content and never by
 place: ``span`` (code points of the text that was parsed, or ``None`` on a node that was made by hand) takes part in
-neither ``==`` nor ``repr``. Lists are tuples. Flat chains are flat nodes (``a OR b OR c`` is one ``Or`` of three), so no walk is deeper than the text is nested, and
-nesting is bounded (``values.NESTING_MAX``).
+neither ``==`` nor ``repr``. Lists are tuples. Flat chains are flat nodes (``a OR b OR c`` is one ``Or`` of three), so
+no walk is deeper than the text is nested, and nesting is bounded (``values.NESTING_MAX``).
 
 ``Statement`` and ``Expression`` are closed unions: a ``match`` over one ends in ``assert_never``, and the type
 checker then names every place where a new statement must go.
@@ -35,9 +35,11 @@ class Literal:
         if not isinstance(other, Literal):
             return NotImplemented
         mine, theirs = self.value, other.value
-        return type(mine) is type(theirs) and (
-            mine == theirs or (mine != mine and theirs != theirs)
-        ) and (type(mine) not in _BY_TEXT or str(mine) == str(theirs))
+        return (
+            type(mine) is type(theirs)
+            and (mine == theirs or (mine != mine and theirs != theirs))
+            and (type(mine) not in _BY_TEXT or str(mine) == str(theirs))
+        )
 
     def __hash__(self) -> int:
         return hash((type(self.value), self.value))

@@ -19,7 +19,7 @@ class _Field:
 
 
 def hidden(*, default: None, kw_only: bool) -> Any:
-    """The default of ``span``: None, by name only, in neither ``==`` nor ``repr``. (Type checkers read the arguments.)"""
+    """The default of ``span``: None, by name only, in neither ``==`` nor ``repr``. (Type checkers read this.)"""
     return _HIDDEN
 
 
@@ -40,7 +40,7 @@ class Node:
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):
             return NotImplemented
-        return all([getattr(self, name) == getattr(other, name) for name in self._fields])
+        return all(getattr(self, name) == getattr(other, name) for name in self._fields)
 
     def __hash__(self) -> int:
         return hash((type(self), *[getattr(self, name) for name in self._fields]))
@@ -55,7 +55,8 @@ class Node:
         raise AttributeError(f"cannot delete field {name!r}")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        hidden_fields = {name: getattr(self, name) for name in self.__slots__ if name not in self._fields}
+        slots: tuple[str, ...] = self.__slots__
+        hidden_fields = {name: getattr(self, name) for name in slots if name not in self._fields}
         return _rebuild, (type(self), tuple([getattr(self, name) for name in self._fields]), hidden_fields)
 
     def __copy__(self: _T) -> _T:

@@ -156,9 +156,7 @@ def _expand(node: ast.Expression) -> tuple[list[_Work], _Step]:
             return _expand_case(node)
         case ast.JsonObject(members=members):
             members_flat: list[_Work] = [x for name, value in members for x in (_Constant(name), value)]
-            return members_flat, _Step(
-                pb.OP_JSON_OBJECT, len(members)
-            )
+            return members_flat, _Step(pb.OP_JSON_OBJECT, len(members))
         case ast.JsonArray(items=items):
             return [*items], _Step(pb.OP_JSON_ARRAY, len(items))
         case ast.Subquery():

@@ -80,9 +80,7 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
         case ast.CreateNamespace():
             return pb.Request(create_namespace=_create_namespace(statement, bound))
         case ast.DropNamespace(namespace=namespace, if_exists=if_exists):
-            return pb.Request(
-                drop_namespace=pb.DropNamespaceCommand(namespace=_name(namespace), if_exists=if_exists)
-            )
+            return pb.Request(drop_namespace=pb.DropNamespaceCommand(namespace=_name(namespace), if_exists=if_exists))
         case _:
             raise _not_yet(statement)
 
@@ -339,9 +337,7 @@ def _transaction(action: pb.TransactionCommand.Action.ValueType, *, read_only: b
 def _create_namespace(statement: ast.CreateNamespace, bound: Parameters) -> pb.CreateNamespaceCommand:
     if statement.fields:
         raise _unsupported("declaring fields", statement.fields[0], hint="a namespace holds pairs: CREATE NAMESPACE n")
-    out = pb.CreateNamespaceCommand(
-        namespace=_name(statement.namespace), if_not_exists=statement.if_not_exists
-    )
+    out = pb.CreateNamespaceCommand(namespace=_name(statement.namespace), if_not_exists=statement.if_not_exists)
     out.option_names.extend([option.name.text.lower() for option in statement.options])
     encode_constants([_option_value(option, bound) for option in statement.options], out.option_values)
     return out

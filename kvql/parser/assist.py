@@ -1,4 +1,4 @@
-"""For editors: colours, completion, and whether a text is complete; and which piece of a text a server's error means."""
+"""For editors: colours, completion, and whether a text is complete; and which piece a server's error means."""
 
 from __future__ import annotations
 
@@ -19,19 +19,27 @@ class Token(NamedTuple):
     """A piece of a text: ``text[start:end]``. White space belongs to none."""
 
     kind: str
-    """keyword, name, function, type, key, text, number, constant, parameter, operator, punctuation, comment or error."""
+    """keyword, name, function, type, key, text, number, constant, parameter, operator, punctuation, comment, error."""
     start: int
     end: int
 
 
 _KINDS: Final = {
-    "STRING": "text", "E_STRING": "text", "X_STRING": "text", "JSON_STRING": "text", "DURATION": "number", "INT": "number",
+    "STRING": "text", "E_STRING": "text", "X_STRING": "text", "JSON_STRING": "text", "DURATION": "number",
+    "INT": "number",
     "DECIMAL": "number", "FLOAT": "number", "JSON_NUMBER": "number", "PARAM": "parameter", "WPARAM": "parameter",
     "CAST_OP": "operator", "CMP": "operator", "ADD_OP": "operator", "MUL_OP": "operator", "CONCAT": "operator",
     "MATCH_OP": "operator", "EQUAL": "operator", "STAR": "operator", "TRUE": "constant", "FALSE": "constant",
     "NULL": "constant", "NAME": "name", "QNAME": "name", "WORD": "name", "BAREWORD": "key", "READ": "keyword",
 }  # fmt: skip
-_WORDS: Final = {"bare_value": "text", "key": "key", "pair_key": "key", "ttl_key": "key", "pattern": "text", "target": "name"}
+_WORDS: Final = {
+    "bare_value": "text",
+    "key": "key",
+    "pair_key": "key",
+    "ttl_key": "key",
+    "pattern": "text",
+    "target": "name",
+}
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?")
 _GAP: Final = re.compile(r"--[^\n]*|/\*[\s\S]*?(?:\*/|\Z)|[^\s]")
 _ROUGH: Final = re.compile(
@@ -175,7 +183,7 @@ def expected(text: str, cursor: int) -> Expected:
             break
         at = split.end + 1
     start = _start_of(before, at)
-    if _in_comment(before, start):
+    if _in_comment(before, at, start):
         return Expected((), (), cursor)
     seen = trace(before, start)
     stack, place = seen.stack, cursor
@@ -190,7 +198,9 @@ def expected(text: str, cursor: int) -> Expected:
         place = seen.at
         if last is not None and last.end == place and before[place] not in "'\"":
             return Expected((), (), cursor)
-    return _expected(stack, place)
+    found = _expected(stack, place)
+    in_quotes = place < cursor and before[place] in "'\""
+    return found._replace(keywords=()) if in_quotes else found
 
 
 def _expected(stack: list[int], place: int) -> Expected:
@@ -201,10 +211,11 @@ def _expected(stack: list[int], place: int) -> Expected:
     return Expected(tuple(can.keywords), tuple(notions), place)
 
 
-def _in_comment(text: str, start: int) -> bool:
+def _in_comment(text: str, at: int, start: int) -> bool:
+    """Does the text end in a ``--`` comment? Its last statement's first token may stand at ``start``, behind ``at``."""
     line = text[text.rfind("\n") + 1 :]
     seen = trace(text, start)
-    rest = text[seen.tokens[-1].end if seen.tokens else start :]
+    rest = text[seen.tokens[-1].end if seen.tokens else at :]
     return "--" in line and "--" in rest and skip(text, len(text) - len(rest)) == len(text) and not rest.endswith("\n")
 
 

@@ -83,4 +83,6 @@ def _refuse(item: Any) -> None:
 
 def places(node: Any, before: int) -> int:
     """The number of values that the parameters by place have asked for, this statement's included."""
-    return max([before, *(item.name + 1 for item, _ in walk(node) if type(item) is ast.Param and type(item.name) is int)])
+    return max(
+        [before, *(item.name + 1 for item, _ in walk(node) if type(item) is ast.Param and type(item.name) is int)]
+    )

@@ -38,9 +38,7 @@ def explain(text: str, start: int) -> Error:
         return errors.error(errors.NOT_SUPPORTED, refused[0], hint=refused[1], span=span)
     shown = text[at:end] if end - at <= 40 else text[at : at + 37] + "..."
     shown = "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in shown)
-    return errors.error(
-        errors.SYNTAX, f'syntax error at or near "{shown}"', hint=hints.near(mistake), span=span
-    )
+    return errors.error(errors.SYNTAX, f'syntax error at or near "{shown}"', hint=hints.near(mistake), span=span)
 
 
 def _end_span(text: str, at: int) -> Span:
@@ -82,14 +80,15 @@ def _unclosed(text: str, at: int, state: int) -> Error | None:
     if m is None or _CLOSED.match(text, at):
         return None
     if m["comment"]:
-        return errors.error(
-            errors.SYNTAX, "unterminated /* comment", hint="close it with */", span=Span(at, at + 2)
-        )
+        return errors.error(errors.SYNTAX, "unterminated /* comment", hint="close it with */", span=Span(at, at + 2))
     if m["name"]:
         if text[at:].count('"') > 1:
             return None
         return errors.error(
-            errors.SYNTAX, "unterminated quoted name", hint='the name that starts here has no closing "', span=Span(at, at + 1)
+            errors.SYNTAX,
+            "unterminated quoted name",
+            hint='the name that starts here has no closing "',
+            span=Span(at, at + 1),
         )
     return errors.error(
         errors.SYNTAX,
@@ -97,5 +96,3 @@ def _unclosed(text: str, at: int, state: int) -> Error | None:
         hint="the text that starts here has no closing quote",
         span=Span(at, at + len(m[0])),
     )
-
-

@@ -46,7 +46,8 @@ _PLAIN_WORD: Final = re.compile(r"[A-Za-z_]\w*")
 _ARTICLES: Final = {
     "key": "a key", "value": "a value", "pattern": "a pattern", "namespace": "a namespace", "user": "a name",
     "duration": "a duration such as 60s", "number": "a number", "text": "a text in single quotes", "type": "a type",
-    "name": "a name", "expression": "an expression", "json value": "a JSON value", "json member": 'a name in double quotes',
+    "name": "a name", "expression": "an expression", "json value": "a JSON value",
+    "json member": 'a name in double quotes',
 }  # fmt: skip
 
 # ── words that other systems have ─────────────────────────────────────────────────────────────────────────────────
@@ -59,18 +60,21 @@ _NEIGHBOURS: Final[dict[str, tuple[str, ...]]] = {
     "DBSIZE": ("COUNT",), "TABLES": ("NAMESPACES",), "DATABASES": ("NAMESPACES",), "SCHEMAS": ("NAMESPACES",),
     "BUCKETS": ("NAMESPACES",), "DATABASE": ("NAMESPACE",), "SCHEMA": ("NAMESPACE",), "BUCKET": ("NAMESPACE",),
     "KEYSPACE": ("NAMESPACE",), "VALUES": ("DATA",), "PAIRS": ("DATA",), "START": ("BEGIN",), "MULTI": ("BEGIN",),
-    "EXEC": ("COMMIT",), "DISCARD": ("ROLLBACK",), "ABORT": ("ROLLBACK",), "DESC": ("DESCRIBE",), "SUBSCRIBE": ("WATCH",),
+    "EXEC": ("COMMIT",), "DISCARD": ("ROLLBACK",), "ABORT": ("ROLLBACK",), "DESC": ("DESCRIBE",),
+    "SUBSCRIBE": ("WATCH",),
     "CONNECT": ("USE",), "FLUSHDB": ("TRUNCATE",), "LOGIN": ("USER",), "IDENTIFIED": ("PASSWORD",), "TOP": ("LIMIT",),
     "FIND": ("GET", "SELECT"), "KILL": ("CANCEL",),
 }  # fmt: skip
 
 _OPERATORS: Final = {
-    "&&": "write AND", "<=>": "write IS NOT DISTINCT FROM", "!": "write NOT", "&": "write AND", "`": 'quote a name as "name"',
+    "&&": "write AND", "<=>": "write IS NOT DISTINCT FROM", "!": "write NOT", "&": "write AND",
+    "`": 'quote a name as "name"',
     "\\": "a backslash means something in e'…' only", "^": "write ^= for starts with", "|": "write || to join texts",
 }  # fmt: skip
 
 _UNSUPPORTED: Final = {
-    "JOIN": "JOIN", "INNER": "JOIN", "LEFT": "JOIN", "RIGHT": "JOIN", "FULL": "JOIN", "CROSS": "JOIN", "NATURAL": "JOIN",
+    "JOIN": "JOIN", "INNER": "JOIN", "LEFT": "JOIN", "RIGHT": "JOIN", "FULL": "JOIN", "CROSS": "JOIN",
+    "NATURAL": "JOIN",
     "UNION": "UNION", "INTERSECT": "INTERSECT", "EXCEPT": "EXCEPT", "MINUS": "EXCEPT",
 }  # fmt: skip
 
@@ -179,7 +183,9 @@ def _operators(m: Mistake) -> str | None:
         return "write IS NOT DISTINCT FROM"
     if piece == ">" and before == "-":
         return f"write {m.last(2)[1]}['a']" if not m.text[m.end :].lstrip("> ").startswith("'") else _arrow(m)
-    if piece in ("=", "<", ">", "<=", ">=", "<>", "!=") and any(NAMES[t.term] in ("CMP", "EQUAL") for t in m.seen.tokens):
+    if piece in ("=", "<", ">", "<=", ">=", "<>", "!=") and any(
+        NAMES[t.term] in ("CMP", "EQUAL") for t in m.seen.tokens
+    ):
         return "comparisons do not chain: write a < b AND b < c"
     if piece[0] == "$":
         return f"write ?{piece[1:]}" if piece[1:].isdigit() else f"write :{piece[1:]} for a parameter"
@@ -276,10 +282,12 @@ def _close(word: str, keywords: Iterable[str]) -> str | None:
     """The keyword that ``word`` is a typing mistake of: at most two slips, one in short words."""
     if len(word) < 2:
         return None
-    best = min(((distance(word, k), k[0] != word[0], abs(len(k) - len(word)), k) for k in keywords), default=None)
+    allowed = 1 if len(word) <= 3 else 2
+    # a word may be megabytes long: only those of about the same length are worth the square of their lengths
+    near_by = [k for k in keywords if abs(len(k) - len(word)) <= allowed]
+    best = min(((distance(word, k), k[0] != word[0], abs(len(k) - len(word)), k) for k in near_by), default=None)
     if best is None:
         return None
-    allowed = 1 if len(word) <= 3 else 2
     return best[3] if best[0] <= allowed and best[0] < len(best[3]) - 1 else None
 
 
@@ -343,7 +351,7 @@ def _general(m: Mistake) -> str | None:
 
 
 def expected(can: Possible) -> str | None:
-    """"expected ON or ,": what may stand there, if that is few enough to be read."""
+    """ "expected ON or ,": what may stand there, if that is few enough to be read."""
     words = [_ARTICLES[n] for n in can.notions]
     if not (set(can.notions) & {"expression", "key", "value"}):
         words += can.keywords

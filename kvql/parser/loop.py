@@ -78,7 +78,7 @@ def run(text: str, at: int, relative: bool, places: int) -> tuple[Any, int, int,
     """One statement from ``at`` on: (node, start, end, where the next one starts, tokens).
 
     Spans count from the start of ``text``, or from the statement's own first character if ``relative``. ``places`` is
-    the number of ``?`` before. An empty statement is ``None``. The end of the next statement's start is after the ``;``.
+    the number of ``?`` before. An empty statement is ``None``. The next statement starts after the ``;``.
     """
     scanners, recipes, jumps, kept = SCANNERS, RECIPES, _jumps, KEPT
     state = START_STATE

@@ -7,7 +7,7 @@ the next ``;`` that stands neither in quotes nor in a comment. So one mistake is
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 from kvql import errors
@@ -37,7 +37,7 @@ class Parsed(NamedTuple):
 _blank: Final = re.compile(rf"{SKIP}(?:;{SKIP})*+").match
 _LEADING_MARK: Final = "\ufeff"
 
-# One piece of a text that holds no `;` of its own: a quoted text, a comment, a run of anything else. A quote within a word
+# One piece of a text that holds no `;` of its own: a quoted text, a comment, a run of anything else. A quote in a word
 # (it's) opens nothing: there the mistake is the quote, and the next statement should not pay for it.
 _PIECE: Final = re.compile(
     r"""[^;'"/\-eE\w]++
@@ -193,11 +193,12 @@ class _Reader:
         self._text = "".join(pieces)
         return fetched > 0
 
-    def _slow(self) -> Iterator[Parsed]:
+    def _slow(self) -> Generator[Parsed, None, bool]:
         """One statement that the fast way did not take: the last one, one that is not all here, or a wrong one."""
         start = _blank(self._text, self._at).end()  # type: ignore[union-attr]
         split = _split(self._text, start)
-        while not split.closed and not self._ended and len(self._text) - start <= STATEMENT_MAX:
+        # an open quote may hold the `;` that was found: only more text can tell
+        while (not split.closed or split.open_at >= 0) and not self._ended and len(self._text) - start <= STATEMENT_MAX:
             self._at = start
             self._more()
             start = _blank(self._text, 0).end()  # type: ignore[union-attr]

@@ -91,9 +91,7 @@ def forget() -> None:
 
 # ── the expression ────────────────────────────────────────────────────────────────────────────────────────────────
 
-_LITERALS: Final = frozenset(
-    {"STRING", "E_STRING", "X_STRING", "INT", "DECIMAL", "FLOAT", "DURATION", "BAREWORD"}
-)
+_LITERALS: Final = frozenset({"STRING", "E_STRING", "X_STRING", "INT", "DECIMAL", "FLOAT", "DURATION", "BAREWORD"})
 _WORD_END: Final = r"(?!\w)"
 _WIDE_END: Final = r"(?![^\s;,'\"()\[\]{}])"
 _ENDS: Final = {

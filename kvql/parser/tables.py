@@ -35,7 +35,8 @@ _PARAMS: Final = frozenset({_IDS["PARAM"], _IDS["WPARAM"]})
 KEPT: Final = [2 if i in _PARAMS else kept for i, kept in enumerate(_gen.KEPT)] + [0]
 """A terminal: 1 if a builder wants its text, 2 for parameters (which are counted), 0 if nobody does."""
 
-SKIP: Final = r"\s*+(?:(?:%s)\s*+)*+" % "|".join(p for p in _gen.IGNORED if p != r"\s+")
+_COMMENTS: Final = "|".join(p for p in _gen.IGNORED if p != r"\s+")
+SKIP: Final = rf"\s*+(?:(?:{_COMMENTS})\s*+)*+"
 """Ignored text; possessive, or the expression would go back into a comment to find a token there."""
 
 Row = dict[int, int]
@@ -84,7 +85,7 @@ def scanner(state: int) -> Scanner:
         parts = _made.get(key)
         if parts is None:
             parts = _made[key] = _compile(sorted(key))
-        made = SCANNERS[state] = Scanner(*parts, row)
+        made = SCANNERS[state] = Scanner(parts[0], parts[1], parts[2], parts[3], row)
     return made
 
 

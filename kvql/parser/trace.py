@@ -11,7 +11,19 @@ from typing import Final, NamedTuple
 
 from kvql import errors
 from kvql.parser.loop import RECIPES, STACK_MAX
-from kvql.parser.tables import END, END_STATE, GOTOS, JSON, JSON_OPEN, KEYWORDS, NOTIONS, ROWS, SKIP, START_STATE, scanner
+from kvql.parser.tables import (
+    END,
+    END_STATE,
+    GOTOS,
+    JSON,
+    JSON_OPEN,
+    KEYWORDS,
+    NOTIONS,
+    ROWS,
+    SKIP,
+    START_STATE,
+    scanner,
+)
 from kvql.values import Json
 
 _skip: Final = re.compile(SKIP).match

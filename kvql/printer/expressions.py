@@ -31,7 +31,14 @@ class Level(enum.IntEnum):
 
 
 _MATCHES: Final = frozenset({"~", "~*", "!~", "!~*", "^="})
-_CHAINS: Final = {"||": Level.CONCAT, "+": Level.ADD, "-": Level.ADD, "*": Level.MULTIPLY, "/": Level.MULTIPLY, "%": Level.MULTIPLY}
+_CHAINS: Final = {
+    "||": Level.CONCAT,
+    "+": Level.ADD,
+    "-": Level.ADD,
+    "*": Level.MULTIPLY,
+    "/": Level.MULTIPLY,
+    "%": Level.MULTIPLY,
+}
 
 
 def expression(node: ast.Expression, at_least: Level = Level.EXPR) -> str:

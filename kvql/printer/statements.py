@@ -130,9 +130,7 @@ def _select(node: ast.Select) -> str:
 
 
 def _items(items: tuple[ast.Item, ...]) -> str:
-    return ", ".join(
-        expression(i.expression) + ("" if i.alias is None else f" AS {name(i.alias.text)}") for i in items
-    )
+    return ", ".join(expression(i.expression) + ("" if i.alias is None else f" AS {name(i.alias.text)}") for i in items)
 
 
 def _source(node: ast.Source) -> str:
@@ -307,4 +305,3 @@ def _grant(node: ast.Grant) -> str:
     scope = "*" if node.namespace is None else namespace(node.namespace)
     like = "" if node.key_like is None else f" WHERE KEY LIKE {operand(node.key_like)}"
     return f"{verb} {', '.join(node.privileges)} ON NAMESPACE {scope}{like} {link} {namespace(node.grantee)}"
-

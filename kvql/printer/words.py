@@ -28,9 +28,7 @@ _RESERVED_COLUMNS: Final = frozenset(
 
 def bare(text: str) -> bool:
     """May ``text`` stand as a bare word?"""
-    return (
-        _BAREWORD.fullmatch(text) is not None and text.isprintable() and text.upper() not in _RESERVED_WORDS
-    )
+    return _BAREWORD.fullmatch(text) is not None and text.isprintable() and text.upper() not in _RESERVED_WORDS
 
 
 def param(node: Param) -> str:

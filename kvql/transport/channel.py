@@ -74,9 +74,7 @@ class Channel:
     async def _explain(self) -> Error:
         access = self._access
         timeout_s = min(3.0, access.timeout_s)
-        why: Error = await asyncio.to_thread(
-            explain, access.target, access.ca, plain=self._plain, timeout_s=timeout_s
-        )
+        why: Error = await asyncio.to_thread(explain, access.target, access.ca, plain=self._plain, timeout_s=timeout_s)
         assert why.sqlstate == errors.CANNOT_CONNECT
         return why
 

@@ -68,9 +68,8 @@ def formatted_text(text: str) -> str:
 
     A statement with a comment inside stays as it was written: there is no right place to move the comment to.
     """
-    from kvql.printer import unparse
-
     from kvql.parser import read_statements, tokens
+    from kvql.printer import unparse
 
     out: list[str] = []
     at = 0

@@ -1,7 +1,8 @@
 """Every example of the documents is run.
 
 By the label of its fence: ``kvql`` parses and goes through a store in memory; ``kvql-session`` is a transcript and must
-match word for word; ``python`` runs as a program in an empty folder; ``sh`` may only name targets and commands that exist.
+match word for word; ``python`` runs as a program in an empty folder; ``sh`` may only name targets and
+commands that exist.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ import kvql
 from tests.golden import harness
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "examples" / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-_FENCE = re.compile(r"^```([a-z-]+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BLOCKS = [
-    (page, label, text) for page in PAGES for label, text in _FENCE.findall(page.read_text(encoding="utf-8"))
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "examples" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
 ]
+_FENCE = re.compile(r"^```([a-z-]+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCKS = [(page, label, text) for page in PAGES for label, text in _FENCE.findall(page.read_text(encoding="utf-8"))]
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
@@ -64,8 +68,8 @@ def test_program(page: Path, text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_commands_and_links_exist(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    for target in re.findall(r"`?make ([a-z][a-z-]*)", " ".join(re.findall(r"`[^`]+`|^make .*", text, re.MULTILINE))):
-        assert target in TARGETS, f"{page.name} names make {target}"
+    for line, quoted in re.findall(r"^make ([a-z-]+)|`make ([a-z-]+)[^`]*`", text, re.MULTILINE):
+        assert (line or quoted) in TARGETS, f"{page.name} names make {line or quoted}"
     for link in re.findall(r"\]\((?!https?:)([^)#]+)", text):
         assert (page.parent / link).exists() or link == "bench/HISTORY.md", f"{page.name} links to {link}"
 

@@ -11,6 +11,7 @@ import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 from kvql_server.local import open_folder
@@ -84,8 +85,7 @@ def one(store: Store, rng: random.Random, good: list[Any]) -> None:
         again = kvql.unparse(statement)
         if kvql.parse(again) != (statement,):
             raise AssertionError(f"{text!r} prints as {again!r}, which parses to something else")
-        named = any(token in text for token in (":p", ":missing"))
-        request = compile_statement(statement, {"p": 1} if named else (1, "two", 3.0))
+        request = _bound(statement, rng)
         if not request.namespace:
             request.namespace = "shop"
         if len(good) < 200:
@@ -93,6 +93,19 @@ def one(store: Store, rng: random.Random, good: list[Any]) -> None:
         else:
             good[rng.randrange(200)] = request
         store.execute(request)
+
+
+def _bound(statement: Any, rng: random.Random) -> Any:
+    """The statement with as many values as it has places; now and then with what comes to hand."""
+    values = rng.choices((1, "two", 3.0, None, "k1", b"\x00", timedelta(seconds=5)), k=4)
+    if rng.random() < 0.9:
+        for given in ((), *(values[:n] for n in range(1, 5)), {"p": values[0]}):
+            try:
+                return compile_statement(statement, given)
+            except Error as e:
+                if e.sqlstate != errors.UNDEFINED_PARAMETER:
+                    raise
+    return compile_statement(statement, {"p": values[0]} if rng.random() < 0.5 else values)
 
 
 def run(count: int, seed: int, target: str = ":memory:", report: Any = None) -> Tally:

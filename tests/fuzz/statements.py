@@ -33,8 +33,9 @@ SAMPLES: dict[str, list[str]] = {
     "JSON_STRING": ['"a"', '"\\u00e9"', '"\\ud800"', '"x\\n"'],
     "JSON_NUMBER": ["0", "-1", "1.5", "1e400", "1E5"],
 }
-JUNK = ["\x00", "\u202e", "\ud7ff", "'", '"', "(", ")", "[", "]", "{", "}", ";", ",", ".", "--", "/*", "*/", "?", ":", "\\",
-        "e'", "x'", "\ufeff", "\u00a0", "\n", "=", "<>", "::", "%", "NOT ", "(" * 120, "NULL", "TTL", "\U0001f511"]  # fmt: skip
+JUNK = ["\x00", "\u202e", "\ud7ff", "'", '"', "(", ")", "[", "]", "{", "}", ";", ",", ".", "--", "/*", "*/",
+        "?", ":", "\\", "e'", "x'", "\ufeff", "\u00a0", "\n", "=", "<>", "::", "%", "NOT ", "(" * 120, "NULL",
+        "TTL", "\U0001f511"]  # fmt: skip
 
 
 class Grammar:
@@ -80,7 +81,8 @@ class Grammar:
 
     def _terminal(self, name: str, rng: random.Random) -> str:
         if name in SAMPLES:
-            return rng.choice(SAMPLES[name])
+            samples = SAMPLES[name]
+            return rng.choice(samples[:3] if rng.random() < 0.7 else samples)
         pattern = self.patterns[name]
         text = pattern.value if isinstance(pattern, PatternStr) else _plain(pattern.value)
         return rng.choice([text, text.lower(), text.title()]) if text.isalpha() else text

@@ -1,7 +1,7 @@
 """The corpus: statements, one a line, each with its frozen reading below it.
 
-``corpus/readings.txt`` was read through by eye. ``KVQL_REWRITE=1 pytest tests/language/test_corpus.py`` writes it anew after
-a deliberate change; read the difference.
+``corpus/readings.txt`` was read through by eye. ``KVQL_REWRITE=1 pytest tests/language/test_corpus.py`` writes it anew
+after a deliberate change; read the difference.
 """
 
 from __future__ import annotations

@@ -14,7 +14,8 @@ from pathlib import Path
 HERE = Path(__file__).parent
 TYPES = {
     "boolean": "BOOLEAN", "integer": "INTEGER", "bigint": "INTEGER", "numeric": "DECIMAL", "double precision": "FLOAT",
-    "text": "TEXT", "character varying": "TEXT", "unknown": "TEXT", "bytea": "BYTES", "timestamp with time zone": "TIMESTAMP", "interval": "INTERVAL",
+    "text": "TEXT", "character varying": "TEXT", "unknown": "TEXT", "bytea": "BYTES",
+    "timestamp with time zone": "TIMESTAMP", "interval": "INTERVAL",
 }  # fmt: skip
 
 
@@ -35,7 +36,7 @@ def ask(expression: str) -> tuple[str, str]:
         f"SELECT pg_typeof(x), CASE WHEN x IS NULL THEN 'NULL' ELSE x::text END FROM (SELECT {expression} AS x) AS t;\n"
     )
     run = subprocess.run(
-        ["psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"],  # noqa: S607 - whichever psql there is
+        ["psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"],
         input=script, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if run.returncode:

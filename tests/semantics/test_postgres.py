@@ -1,7 +1,7 @@
 """The same expressions as PostgreSQL, the same answers: LANGUAGE §5, with its deviations listed and nothing else.
 
-``postgres.tsv`` holds what PostgreSQL 15 answered (``make_postgres.py``). An expression that this release does not carry
-out yet answers 0A000 or 42883 and is counted, so that the number cannot grow unseen.
+``postgres.tsv`` holds what PostgreSQL 15 answered (``make_postgres.py``). An expression that this release does not
+carry out yet answers 0A000 or 42883 and is counted, so that the number cannot grow unseen.
 """
 
 from __future__ import annotations

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from kvql import connect
+
 Kvql = Callable[..., "subprocess.CompletedProcess[str]"]
 Environ = Callable[..., dict[str, str]]
 ROOT = Path(__file__).resolve().parents[2]
@@ -158,13 +160,16 @@ def test_run_with_continue(server: Server, remote: Kvql, tmp_path: Path) -> None
     assert done.stderr.endswith("3 statements carried out, 3 failed\n")
 
 
-def test_a_long_result_takes_bounded_memory(server: Server, remote: Kvql, environ: Environ, tmp_path: Path) -> None:
-    script = tmp_path / "big.kvql"
-    with script.open("w") as file:
-        for i in range(30_000):
-            file.write(f"PUT key{i:06} {'x' * 1000};\n")
+@pytest.fixture(scope="module")
+def big(server: Server) -> str:
+    """A namespace of 30 MB."""
     target = f"{server.url}/big"
-    assert remote("run", str(script), target).returncode == 0
+    with connect(target, password=PASSWORD, ca=server.ca, autocommit=True) as connection:
+        connection.cursor().executemany("PUT ? ?", [(f"key{i:06}", "x" * 1000) for i in range(30_000)])
+    return target
+
+
+def test_a_long_result_takes_bounded_memory(server: Server, big: str, environ: Environ) -> None:
     code = (
         "import resource, sys; from kvql_shell.main import main; code = main(sys.argv[1:]);"
         "print(code, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)"
@@ -172,7 +177,7 @@ def test_a_long_result_takes_bounded_memory(server: Server, remote: Kvql, enviro
     peaks = []
     for limit in (10, 30_000):
         done = subprocess.run(
-            [sys.executable, "-c", code, target, "--format", "table", "-c", f"SHOW DATA LIMIT {limit}"],
+            [sys.executable, "-c", code, big, "--format", "table", "-c", f"SHOW DATA LIMIT {limit}"],
             capture_output=True, env=environ(KVQL_PASSWORD=PASSWORD, KVQL_CA=server.ca), timeout=120,
         )  # fmt: skip
         result, peak = done.stderr.split()[-2:]
@@ -183,11 +188,10 @@ def test_a_long_result_takes_bounded_memory(server: Server, remote: Kvql, enviro
     assert resource.getpagesize() > 0
 
 
-def test_interrupt_cancels_in_the_server(server: Server, environ: Environ, remote: Kvql) -> None:
+def test_interrupt_cancels_in_the_server(server: Server, big: str, environ: Environ) -> None:
     """The connection lives on: what comes after the cancelled statement is not carried out, and nothing hangs."""
-    test_target = f"{server.url}/big"
     process = subprocess.Popen(
-        [sys.executable, "-m", "kvql_shell.main", test_target, *["-c", "SHOW DATA"] * 200],
+        [sys.executable, "-m", "kvql_shell.main", big, *["-c", "SHOW DATA"] * 200],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         env=environ(KVQL_PASSWORD=PASSWORD, KVQL_CA=server.ca),
     )  # fmt: skip

@@ -54,8 +54,6 @@ def quoted_column(v: list[Any], start: int, end: int) -> Column:
     return _column((identifier(v[0], start, end),), _new(Span, (start, end)))
 
 
-
-
 def _step(kind: str, operand: Any, end: int) -> tuple[str, Any, int]:
     return kind, operand, end
 
@@ -222,8 +220,6 @@ def arguments_distinct(v: list[Any], start: int, end: int) -> _Arguments:
 def call(v: list[Any], start: int, end: int) -> Call:
     given, distinct = v[2] or ((), False)
     return _call(v[0].lower(), given, distinct, v[4], _new(Span, (start, end)))
-
-
 
 
 def case(v: list[Any], start: int, end: int) -> Case:

@@ -144,9 +144,7 @@ def float_(v: list[Any], start: int, end: int) -> Literal:
     """``1e3``: an IEEE double."""
     number = float(v[0])
     if number in (float("inf"), float("-inf")):
-        raise errors.error(
-            errors.OVERFLOW, f"{_shorten(v[0])} is out of range for type float", span=Span(start, end)
-        )
+        raise errors.error(errors.OVERFLOW, f"{_shorten(v[0])} is out of range for type float", span=Span(start, end))
     return _literal(number, _new(Span, (start, end)))
 
 
@@ -271,9 +269,7 @@ def json_text(v: list[Any], start: int, end: int) -> _Piece:
     try:
         decoded = json.loads(raw)
     except ValueError:
-        raise errors.error(
-            errors.BAD_CAST, f"invalid JSON string {_shorten(raw)}", span=Span(start, end)
-        ) from None
+        raise errors.error(errors.BAD_CAST, f"invalid JSON string {_shorten(raw)}", span=Span(start, end)) from None
     check_text(decoded, start, end)
     return _Piece(raw)
 
@@ -324,7 +320,7 @@ def _is_constant(part: Any) -> bool:
 
 def _json_of(part: Any) -> str:
     """The JSON text of a constant part: a piece as it stands, or a literal that was complete in itself."""
-    return part if type(part) is _Piece else part.value.text  # type: ignore[no-any-return]
+    return part if type(part) is _Piece else part.value.text
 
 
 def _json_literal(text: str, start: int, end: int) -> Literal:

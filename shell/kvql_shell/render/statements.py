@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from kvql.printer import unparse
-
 from kvql import ast
+from kvql.printer import unparse
 from kvql_shell.render import Row, Write
 from kvql_shell.render.screen import cell
 
