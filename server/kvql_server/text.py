@@ -6,8 +6,9 @@ statements then go through the same executor as typed requests, one by one; an e
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from kvql import errors
 from kvql.ast import Statement
@@ -17,6 +18,9 @@ from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server.auth import Principal
 from kvql_server.executor import Executor, Lane, Work
+
+INLINE_MAX: Final = 16 * 1024
+"""Characters that are parsed at once: some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,13 @@ def requests(request: pb.Request) -> list[TextStatement]:
     if not out:
         raise errors.error(errors.SYNTAX, "the text holds no statement")
     return out
+
+
+async def requests_aside(request: pb.Request) -> list[TextStatement]:
+    """The same; a text that takes long to read is read in a thread, so that nobody else waits for it."""
+    if len(request.text.text) <= INLINE_MAX:
+        return requests(request)
+    return await asyncio.to_thread(requests, request)
 
 
 def _parameters(command: pb.TextCommand) -> Any:

@@ -45,6 +45,19 @@ def test_what_waits_behind_a_long_request_keeps_its_place(session: Session) -> N
     assert session.rows_of(4) == [(2,)]
 
 
+def test_a_long_text_is_read_aside(session: Session) -> None:
+    """Parsing megabytes takes seconds; who asks for a pair meanwhile is answered first."""
+    long = "SELECT 1" + " + 1" * 150_000
+    session.send(put([("a", 1)], id=1, lane=2))
+    session.receive(1)
+    session.send(request(id=2, lane=1, text=pb.TextCommand(text=long)))
+    time.sleep(0.3)  # so that it has begun; it takes seconds
+    session.send(get("a", id=3, lane=2))
+    answers = session.receive(2, 3)
+    assert session.order()[-2:] == [3, 2]
+    assert outcome(answers[2]) == "54001"
+
+
 def test_an_error_stops_the_lane_until_it_is_seen(session: Session) -> None:
     session.send(
         put([("a", 1)], id=1, lane=1, on_error=STOP), put([("a", 2)], id=2, lane=1, on_error=STOP),

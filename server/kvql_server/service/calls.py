@@ -141,7 +141,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         reply = pb.ExecuteReply()
         try:
             if request.WhichOneof("command") == "text":
-                for number, one in enumerate(text.requests(request)):
+                for number, one in enumerate(await text.requests_aside(request)):
                     result = await text.carry_out(self.executor, one, lane, principal, work)
                     await self._reply(reply, work, result, lane, number)
             else:

@@ -268,7 +268,7 @@ class Session:
         try:
             work.check()
             if request.WhichOneof("command") == "text":
-                statements = text.requests(request)
+                statements = await text.requests_aside(request)
                 for number, one in enumerate(statements):
                     result = await text.carry_out(self._executor, one, state.lane, self._principal, work)
                     self._service.note(self._principal.name, self.peer, one.request, None)
