@@ -15,7 +15,7 @@ ROW ?= all
 N ?= 20000
 ROUNDS ?= 500
 
-.PHONY: help install shell test check format proto grammar golden bench fuzz soak-kill examples lock dist clean
+.PHONY: help install shell test check format proto grammar reference golden bench fuzz soak-kill examples lock dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -44,6 +44,7 @@ check: $(STAMP) ## format, lint, types, layers, drift of generated code, golden 
 	@$(RUN) tools/make_proto.py --check
 	@$(RUN) tools/check_wire.py
 	@$(RUN) tools/make_grammar.py --check
+	@$(RUN) tools/make_reference.py --check
 	@$(RUN) tools/golden_coverage.py
 
 format: $(STAMP) ## put the code into ruff's format
@@ -55,6 +56,9 @@ proto: $(STAMP) ## generate kvql/v1 from proto/
 
 grammar: $(STAMP) ## generate kvql/_gen from grammar/kvql.lark
 	@$(RUN) tools/make_grammar.py
+
+reference: $(STAMP) ## write docs/reference from the grammar and by running its examples
+	@$(RUN) tools/make_reference.py
 
 golden: $(STAMP) ## rewrite the transcripts in tests/golden; read the diff
 	@$(RUN) -m pytest -q tests/golden --golden-rewrite -p no:xdist

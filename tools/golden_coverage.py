@@ -19,9 +19,9 @@ from kvql.parser import read_statements  # noqa: E402
 
 LATER: frozenset[type] = frozenset(
     {
-        ast.Insert, ast.Update, ast.Delete, ast.Truncate, ast.Savepoint, ast.Release, ast.Assert,
+        ast.Savepoint, ast.Release, ast.Assert,
         ast.Watch, ast.Restore,
-        ast.Explain, ast.DryRun, ast.AlterNamespace, ast.Describe, ast.CreateUser, ast.AlterUser, ast.DropUser,
+        ast.AlterNamespace, ast.CreateUser, ast.AlterUser, ast.DropUser,
         ast.CreateRole, ast.DropRole, ast.Grant, ast.GrantRole, ast.ShowUsers, ast.ShowRoles, ast.ShowGrants,
         ast.ShowSessions, ast.CancelSession, ast.CheckAccess, ast.Let, ast.SourceFile, ast.Import, ast.Export,
     }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final, Literal
 
 from kvql import ast, errors
+from kvql.compiler import span_of
+from kvql.compiler.places import STEP
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.transport import Exchange
@@ -115,7 +118,11 @@ def located(error: Error, source: str | None) -> Error:
     if error.source is None:
         error.source = source
     if error.span is None and (error.item or error.part):
-        from kvql.parser import locate
+        from kvql.parser import locate, parse
 
-        error.span = locate(source, error.item, error.part)
+        if error.part >= STEP:
+            with contextlib.suppress(Error):
+                error.span = span_of(parse(source)[0], error.item, error.part)
+        else:
+            error.span = locate(source, error.item, error.part)
     return error

@@ -10,6 +10,7 @@ hand must meet the very same rules. What is refused here could not be written on
 
 from kvql.compiler.bulk import RowRuns, Run
 from kvql.compiler.parameters import Given, Parameters
+from kvql.compiler.places import span_of
 from kvql.compiler.statements import compile_statement
 
-__all__ = ["Given", "Parameters", "RowRuns", "Run", "compile_statement"]
+__all__ = ["Given", "Parameters", "RowRuns", "Run", "compile_statement", "span_of"]

@@ -14,8 +14,9 @@ from typing import Any, Final, NamedTuple
 from kvql import ast
 from kvql.codec import encode_values
 from kvql.compiler.expressions import encode_constants
+from kvql.compiler.operands import pair_value
 from kvql.compiler.parameters import Given, Parameters, key_of, text_of, ttl_ms_of
-from kvql.compiler.statements import compile_statement, pair_value
+from kvql.compiler.statements import compile_statement
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 

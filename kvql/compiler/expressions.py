@@ -12,6 +12,7 @@ from kvql import ast, errors
 from kvql.codec import encode_values
 from kvql.compiler.parameters import Parameters
 from kvql.errors import Error
+from kvql.span import Span
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import from_python
 
@@ -77,6 +78,29 @@ def compile_expression(
     if constants:
         encode_constants(constants, out.constants)
     return out
+
+
+def step_spans(node: ast.Expression) -> list[Span | None]:
+    """Where each step of the compiled ``node`` comes from, in the order of the steps."""
+    spans: list[Span | None] = []
+    work: list[_Work | _Place] = [node]
+    while work:
+        item = work.pop()
+        if isinstance(item, _Place):
+            spans.append(item.span)
+        elif isinstance(item, _Constant):
+            spans.append(None)
+        elif isinstance(item, ast.Literal | ast.Param):
+            spans.append(item.span)
+        else:
+            parts, _ = _expand(item)  # type: ignore[arg-type]
+            work.append(_Place(item.span))  # type: ignore[union-attr]
+            work.extend(_Place(item.span) if isinstance(p, _Step) else p for p in reversed(parts))  # type: ignore[union-attr]
+    return spans
+
+
+class _Place(NamedTuple):
+    span: Span | None
 
 
 def encode_constants(constants: list[Any], into: pb.Values) -> pb.Values:

@@ -6,16 +6,15 @@ the work. Everything else is one ``match`` over the closed union, so that the ty
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from kvql import ast, errors
+from kvql.compiler import writes
 from kvql.compiler.expressions import compile_expression, encode_constants
+from kvql.compiler.operands import AGGREGATES, commented, name_of, pair_value, projections
 from kvql.compiler.parameters import Given, Parameters, encodable, key_of, number_of, text_of, ttl_ms_of, value_of
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
-from kvql.values import Type, from_python, type_of
-
-AGGREGATES: Final = frozenset({"count", "sum", "avg", "min", "max", "string_agg"})
 
 
 def compile_statement(statement: ast.Statement, parameters: Given | Parameters = None) -> pb.Request:
@@ -56,19 +55,19 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
             return pb.Request(has=pb.HasCommand(keys=[key_of(k, bound) for k in keys]))
         case ast.DeleteKeys(keys=keys):
             request = pb.Request(delete=pb.DeleteCommand(keys=[key_of(k, bound) for k in keys]))
-            return _commented(request, statement.comment, bound)
+            return commented(request, statement.comment, bound)
         case ast.Count() | ast.ShowKeys() | ast.ShowData():
             return _list(statement, bound)
         case ast.ShowNamespaces():
             return pb.Request(namespaces=pb.NamespacesCommand())
         case ast.Use(namespace=namespace):
-            return pb.Request(use=pb.UseCommand(namespace=_name(namespace)))
+            return pb.Request(use=pb.UseCommand(namespace=name_of(namespace)))
         case ast.Expire(key=key, ttl=ttl):
             expire = pb.ExpireCommand(key=key_of(key, bound), ttl_ms=ttl_ms_of(ttl, bound))
-            return _commented(pb.Request(expire=expire), statement.comment, bound)
+            return commented(pb.Request(expire=expire), statement.comment, bound)
         case ast.Persist(key=key):
             request = pb.Request(expire=pb.ExpireCommand(key=key_of(key, bound)))
-            return _commented(request, statement.comment, bound)
+            return commented(request, statement.comment, bound)
         case ast.Select():
             return pb.Request(select=_select(statement, bound))
         case ast.Begin(read_only=read_only):
@@ -77,34 +76,40 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
             return _transaction(pb.TransactionCommand.COMMIT)
         case ast.Rollback(savepoint=None):
             return _transaction(pb.TransactionCommand.ROLLBACK)
+        case ast.Insert():
+            return writes.insert(statement, bound)
+        case ast.Update():
+            return writes.update(statement, bound)
+        case ast.Delete():
+            return writes.delete(statement, bound)
+        case ast.Truncate(namespace=namespace):
+            request = pb.Request(truncate=pb.TruncateCommand(namespace=name_of(namespace)))
+            return commented(request, statement.comment, bound)
+        case ast.Explain(statement=inner, analyze=analyze):
+            return _in_mode(inner, bound, pb.MODE_EXPLAIN_ANALYZE if analyze else pb.MODE_EXPLAIN)
+        case ast.DryRun(statement=inner):
+            return _in_mode(inner, bound, pb.MODE_DRY_RUN)
         case ast.CreateNamespace():
             return pb.Request(create_namespace=_create_namespace(statement, bound))
+        case ast.Describe(namespace=namespace):
+            return pb.Request(describe=pb.DescribeCommand(namespace=name_of(namespace)))
         case ast.DropNamespace(namespace=namespace, if_exists=if_exists):
-            return pb.Request(drop_namespace=pb.DropNamespaceCommand(namespace=_name(namespace), if_exists=if_exists))
+            return pb.Request(drop_namespace=pb.DropNamespaceCommand(namespace=name_of(namespace), if_exists=if_exists))
         case _:
             raise _not_yet(statement)
 
 
 _Later: TypeAlias = (
-    ast.Insert | ast.Update | ast.Delete | ast.Truncate | ast.Restore | ast.Import | ast.Rollback | ast.Savepoint
-    | ast.Release | ast.Assert | ast.Let | ast.SourceFile | ast.Watch | ast.Export | ast.AlterNamespace | ast.Describe
-    | ast.CreateUser | ast.AlterUser | ast.DropUser | ast.CreateRole | ast.DropRole | ast.Grant | ast.GrantRole
-    | ast.ShowUsers | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions | ast.CancelSession | ast.CheckAccess
-    | ast.Explain | ast.DryRun
+    ast.Restore | ast.Import | ast.Rollback | ast.Savepoint | ast.Release | ast.Assert | ast.Let | ast.SourceFile
+    | ast.Watch | ast.Export | ast.AlterNamespace | ast.CreateUser | ast.AlterUser | ast.DropUser | ast.CreateRole
+    | ast.DropRole | ast.Grant | ast.GrantRole | ast.ShowUsers | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions
+    | ast.CancelSession | ast.CheckAccess
 )  # fmt: skip
 
 
 def _not_yet(statement: _Later) -> Error:
     """0A000 by name; a new statement of the union does not type-check before it is named here or compiled above."""
     match statement:
-        case ast.Insert():
-            return _unsupported("INSERT", statement, hint="write it as PUT key value")
-        case ast.Update():
-            return _unsupported("UPDATE … SET", statement, hint="write it as UPDATE key value")
-        case ast.Delete():
-            return _unsupported("DELETE FROM", statement, hint="write it as DELETE key")
-        case ast.Truncate():
-            return _unsupported("TRUNCATE", statement, hint="DROP NAMESPACE removes all pairs and the namespace")
         case ast.Restore():
             return _unsupported("RESTORE", statement)
         case ast.Rollback():
@@ -119,8 +124,6 @@ def _not_yet(statement: _Later) -> Error:
             return _unsupported("WATCH", statement)
         case ast.AlterNamespace():
             return _unsupported("ALTER NAMESPACE", statement)
-        case ast.Describe():
-            return _unsupported("DESCRIBE", statement)
         case ast.CreateUser() | ast.AlterUser() | ast.DropUser() | ast.ShowUsers():
             return _unsupported("managing users by statements", statement, hint="use kvql-server users")
         case ast.CreateRole() | ast.DropRole() | ast.ShowRoles():
@@ -135,10 +138,6 @@ def _not_yet(statement: _Later) -> Error:
             return _unsupported("CANCEL", statement)
         case ast.CheckAccess():
             return _unsupported("CHECK ACCESS", statement)
-        case ast.Explain():
-            return _unsupported("EXPLAIN", statement)
-        case ast.DryRun():
-            return _unsupported("DRY RUN", statement)
         case ast.Let():
             return _of_the_client("LET", statement)
         case ast.SourceFile():
@@ -151,7 +150,7 @@ def _not_yet(statement: _Later) -> Error:
             assert_never(statement)
 
 
-def _unsupported(what: str, node: _Later | ast.AsOf | ast.Source | ast.FieldDef, hint: str | None = None) -> Error:
+def _unsupported(what: str, node: _Later | ast.AsOf | ast.Source, hint: str | None = None) -> Error:
     return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported yet", hint=hint, span=node.span)
 
 
@@ -165,6 +164,12 @@ def _of_the_client(what: str, node: _Later) -> Error:
 
 
 # ── writes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _in_mode(statement: ast.Data | ast.Write, bound: Parameters, mode: pb.Mode.ValueType) -> pb.Request:
+    request = _compile(statement, bound)
+    request.mode = mode
+    return request
 
 
 def _write(statement: ast.Put | ast.Upsert, mode: pb.WriteMode.ValueType, bound: Parameters) -> pb.Request:
@@ -181,7 +186,7 @@ def _write(statement: ast.Put | ast.Upsert, mode: pb.WriteMode.ValueType, bound:
         encode_constants([pair_value(pair.value, bound) for pair in pairs], write.values)
     if statement.ttl is not None:
         write.ttl_ms = ttl_ms_of(statement.ttl, bound)
-    return request if statement.comment is None else _commented(request, statement.comment, bound)
+    return request if statement.comment is None else commented(request, statement.comment, bound)
 
 
 def _update_key(statement: ast.UpdateKey, bound: Parameters) -> pb.Request:
@@ -189,7 +194,7 @@ def _update_key(statement: ast.UpdateKey, bound: Parameters) -> pb.Request:
     request.write.mode = pb.WRITE_MODE_UPDATE
     request.write.keys.append(key_of(statement.pair.key, bound))
     _put_value(request.write.values, pair_value(statement.pair.value, bound))
-    return _commented(request, statement.comment, bound)
+    return commented(request, statement.comment, bound)
 
 
 def _put_value(into: pb.Values, value: Any) -> None:
@@ -203,37 +208,6 @@ def _put_value(into: pb.Values, value: Any) -> None:
         into.integers.append(value)
     else:
         encode_constants([value], into)
-
-
-def pair_value(node: ast.Expression, bound: Parameters) -> Any:
-    """What a pair is given: a KVQL value, or a ``pb.Expression`` for the server to compute."""
-    kind = type(node)
-    if kind is ast.Literal:
-        value = node.value  # type: ignore[union-attr]
-    elif kind is ast.Param:
-        value = bound.get(node)  # type: ignore[arg-type]
-    else:
-        return compile_expression(node, bound)
-    if type(value) in _PLAIN:
-        return value
-    if type_of(from_python(value)) is Type.INTERVAL:
-        raise errors.error(
-            errors.INVALID,
-            "a duration cannot be stored",
-            hint="a time to live is written TTL 60s; a point in time (now() + 60s)",
-            span=node.span,
-            part=2,
-        )
-    return value
-
-
-_PLAIN: Final = frozenset({str, int, bool, float, type(None)})
-
-
-def _commented(request: pb.Request, comment: ast.Operand | None, bound: Parameters) -> pb.Request:
-    if comment is not None:
-        request.comment = text_of(comment, bound, "a comment")
-    return request
 
 
 # ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -250,7 +224,7 @@ def _list(statement: ast.Count | ast.ShowKeys | ast.ShowData, bound: Parameters)
         case _:
             assert_never(statement)
     if statement.namespace is not None:
-        out.namespace = _name(statement.namespace)
+        out.namespace = name_of(statement.namespace)
     if statement.pattern is not None:
         out.pattern = text_of(statement.pattern, bound, "a pattern")
     if not isinstance(statement, ast.Count) and limit is not None:
@@ -260,9 +234,7 @@ def _list(statement: ast.Count | ast.ShowKeys | ast.ShowData, bound: Parameters)
 
 def _select(statement: ast.Select, bound: Parameters) -> pb.SelectCommand:
     out = pb.SelectCommand(distinct=statement.distinct, group_all=statement.group_all)
-    for item in statement.items:
-        projection = out.projections.add(name=_column_name(item))
-        compile_expression(item.expression, bound, projection.expression)
+    projections(statement.items, bound, out.projections)
     if statement.where is not None:
         compile_expression(statement.where, bound, out.where)
     for group in statement.group_by:
@@ -290,7 +262,7 @@ def _source(source: ast.Source) -> str:
         raise _unsupported("FROM HISTORY OF", source)
     if source.as_of is not None:
         raise _unsupported("AS OF", source.as_of)
-    return _name(source.namespace)
+    return name_of(source.namespace)
 
 
 def _reads_pairs(statement: ast.Select, out: pb.SelectCommand) -> bool:
@@ -308,25 +280,6 @@ def _reads_pairs(statement: ast.Select, out: pb.SelectCommand) -> bool:
     )
 
 
-def _column_name(item: ast.Item) -> str:
-    """The name of a result column: the alias, else what PostgreSQL would say."""
-    if item.alias is not None:
-        return item.alias.text
-    node = item.expression
-    while isinstance(node, ast.Index | ast.Cast):
-        node = node.operand
-    match node:
-        case ast.Column(parts=parts):
-            return parts[-1]
-        case ast.Field(name=name) | ast.Call(name=name):
-            return name
-        case ast.Star():
-            return "*"
-        case ast.Case():
-            return "case"
-    return item.expression.type.name if isinstance(item.expression, ast.Cast) else "?column?"
-
-
 # ── transactions and namespaces ───────────────────────────────────────────────────────────────────────────────────
 
 
@@ -335,11 +288,14 @@ def _transaction(action: pb.TransactionCommand.Action.ValueType, *, read_only: b
 
 
 def _create_namespace(statement: ast.CreateNamespace, bound: Parameters) -> pb.CreateNamespaceCommand:
-    if statement.fields:
-        raise _unsupported("declaring fields", statement.fields[0], hint="a namespace holds pairs: CREATE NAMESPACE n")
-    out = pb.CreateNamespaceCommand(namespace=_name(statement.namespace), if_not_exists=statement.if_not_exists)
+    out = pb.CreateNamespaceCommand(namespace=name_of(statement.namespace), if_not_exists=statement.if_not_exists)
     out.option_names.extend([option.name.text.lower() for option in statement.options])
     encode_constants([_option_value(option, bound) for option in statement.options], out.option_values)
+    for field in statement.fields:
+        out.fields.add(
+            name=encodable(field.name.text, field.name.span), type=field.type.name,
+            type_arguments=[min(a, 2**32 - 1) for a in field.type.arguments], not_null=field.not_null,
+        )  # fmt: skip
     return out
 
 
@@ -352,10 +308,3 @@ def _option_value(option: ast.Option, bound: Parameters) -> Any:
             span=option.value.span or option.span,
         )
     return value_of(option.value, bound)
-
-
-def _name(name: ast.Name) -> str:
-    """A name as written. An empty one would mean "the namespace in use" on the wire, and none may mean another."""
-    if not name.text:
-        raise errors.error(errors.INVALID, 'invalid namespace name: ""', span=name.span, part=3)
-    return encodable(name.text, name.span)

@@ -264,6 +264,8 @@ def locate_in(node: ast.Statement, item: int, part: int) -> Span | None:
     match part:
         case 1 | 2:
             operand = _operand(node, max(item, 1) - 1, part)
+        case 3 if isinstance(node, ast.Explain | ast.DryRun):
+            return locate_in(node.statement, item, part)
         case 3:
             operand = getattr(node, "namespace", None)
             if operand is None and isinstance(node, ast.Select) and node.source is not None:
@@ -286,9 +288,15 @@ def _operand(node: ast.Statement, index: int, part: int) -> object:
             return keys[index] if part == KEY and index < len(keys) else None
         case ast.Expire(key=key) | ast.Persist(key=key):
             return key if part == KEY else None
-        case ast.Insert(rows=rows):
+        case ast.Insert(rows=rows, columns=columns):
             row = rows[index] if index < len(rows) else ()
-            return row[part - 1] if len(row) >= part else None
+            names = [column.text.lower() for column in columns] or ["key", "value"]
+            wanted = "key" if part == KEY else "value"
+            if wanted in names and names.index(wanted) < len(row):
+                return row[names.index(wanted)]
+            return row[0] if row else None
+        case ast.Explain(statement=inner) | ast.DryRun(statement=inner):
+            return _operand(inner, index, part)
         case _:
             return None
     return None if pair is None else pair.key if part == KEY else pair.value

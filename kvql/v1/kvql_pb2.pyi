@@ -53,6 +53,32 @@ ON_ERROR_STOP: OnError.ValueType  # 1
 """Every later request of the lane is skipped (57014, Error.skipped) until the client sends error_seen for the lane."""
 Global___OnError: _TypeAlias = OnError  # noqa: Y015
 
+class _Mode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ModeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Mode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    MODE_RUN: _Mode.ValueType  # 0
+    MODE_EXPLAIN: _Mode.ValueType  # 1
+    """EXPLAIN: rows `stage`, `detail`; nothing is read or written."""
+    MODE_EXPLAIN_ANALYZE: _Mode.ValueType  # 2
+    """EXPLAIN ANALYZE: carried out; rows `stage`, `detail`, `rows`, `time_ms`."""
+    MODE_DRY_RUN: _Mode.ValueType  # 3
+    """DRY RUN: rows `change` (INSERT, UPDATE, DELETE), `key`, `old_value`, `new_value`; nothing is written."""
+
+class Mode(_Mode, metaclass=_ModeEnumTypeWrapper):
+    """EXPLAIN is for statements that read or write data, DRY RUN for those that write it; 0A000 for any other command."""
+
+MODE_RUN: Mode.ValueType  # 0
+MODE_EXPLAIN: Mode.ValueType  # 1
+"""EXPLAIN: rows `stage`, `detail`; nothing is read or written."""
+MODE_EXPLAIN_ANALYZE: Mode.ValueType  # 2
+"""EXPLAIN ANALYZE: carried out; rows `stage`, `detail`, `rows`, `time_ms`."""
+MODE_DRY_RUN: Mode.ValueType  # 3
+"""DRY RUN: rows `change` (INSERT, UPDATE, DELETE), `key`, `old_value`, `new_value`; nothing is written."""
+Global___Mode: _TypeAlias = Mode  # noqa: Y015
+
 class _ValueType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -272,6 +298,10 @@ class _PartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Part.ValueType],
     PART_NAMESPACE: _Part.ValueType  # 3
     PART_PATTERN: _Part.ValueType  # 4
     PART_TTL: _Part.ValueType  # 5
+    PART_STEP: _Part.ValueType  # 6
+    """A step of the statement's expressions: `item` counts the steps of all its expressions, in the order of the fields."""
+    PART_COLUMN: _Part.ValueType  # 7
+    """A column of INSERT or a declared field of CREATE NAMESPACE; `item` counts them."""
 
 class Part(_Part, metaclass=_PartEnumTypeWrapper): ...
 
@@ -281,6 +311,10 @@ PART_VALUE: Part.ValueType  # 2
 PART_NAMESPACE: Part.ValueType  # 3
 PART_PATTERN: Part.ValueType  # 4
 PART_TTL: Part.ValueType  # 5
+PART_STEP: Part.ValueType  # 6
+"""A step of the statement's expressions: `item` counts the steps of all its expressions, in the order of the fields."""
+PART_COLUMN: Part.ValueType  # 7
+"""A column of INSERT or a declared field of CREATE NAMESPACE; `item` counts them."""
 Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
@@ -462,6 +496,7 @@ class Request(_message.Message):
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     ON_ERROR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
+    MODE_FIELD_NUMBER: _builtins.int
     WRITE_FIELD_NUMBER: _builtins.int
     GET_FIELD_NUMBER: _builtins.int
     HAS_FIELD_NUMBER: _builtins.int
@@ -475,6 +510,11 @@ class Request(_message.Message):
     CREATE_NAMESPACE_FIELD_NUMBER: _builtins.int
     DROP_NAMESPACE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
+    INSERT_FIELD_NUMBER: _builtins.int
+    UPDATE_ROWS_FIELD_NUMBER: _builtins.int
+    DELETE_ROWS_FIELD_NUMBER: _builtins.int
+    TRUNCATE_FIELD_NUMBER: _builtins.int
+    DESCRIBE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the client, unique among its requests in flight. 0 in Execute and Select."""
     lane: _builtins.int
@@ -487,6 +527,8 @@ class Request(_message.Message):
     on_error: Global___OnError.ValueType
     comment: _builtins.str
     """Kept with the changes that the request makes (column `comment`); at most 1,024 bytes."""
+    mode: Global___Mode.ValueType
+    """How the command is meant: carried out, only explained, or carried out without keeping anything."""
     @_builtins.property
     def write(self) -> Global___WriteCommand: ...
     @_builtins.property
@@ -513,6 +555,16 @@ class Request(_message.Message):
     def drop_namespace(self) -> Global___DropNamespaceCommand: ...
     @_builtins.property
     def text(self) -> Global___TextCommand: ...
+    @_builtins.property
+    def insert(self) -> Global___InsertCommand: ...
+    @_builtins.property
+    def update_rows(self) -> Global___UpdateRowsCommand: ...
+    @_builtins.property
+    def delete_rows(self) -> Global___DeleteRowsCommand: ...
+    @_builtins.property
+    def truncate(self) -> Global___TruncateCommand: ...
+    @_builtins.property
+    def describe(self) -> Global___DescribeCommand: ...
     def __init__(
         self,
         *,
@@ -523,6 +575,7 @@ class Request(_message.Message):
         idempotency_key: _builtins.bytes = ...,
         on_error: Global___OnError.ValueType = ...,
         comment: _builtins.str = ...,
+        mode: Global___Mode.ValueType = ...,
         write: Global___WriteCommand | None = ...,
         get: Global___GetCommand | None = ...,
         has: Global___HasCommand | None = ...,
@@ -536,12 +589,17 @@ class Request(_message.Message):
         create_namespace: Global___CreateNamespaceCommand | None = ...,
         drop_namespace: Global___DropNamespaceCommand | None = ...,
         text: Global___TextCommand | None = ...,
+        insert: Global___InsertCommand | None = ...,
+        update_rows: Global___UpdateRowsCommand | None = ...,
+        delete_rows: Global___DeleteRowsCommand | None = ...,
+        truncate: Global___TruncateCommand | None = ...,
+        describe: Global___DescribeCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "list", b"list", "namespaces", b"namespaces", "select", b"select", "text", b"text", "transaction", b"transaction", "use", b"use", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "insert", b"insert", "list", b"list", "namespaces", b"namespaces", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "lane", b"lane", "list", b"list", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "select", b"select", "text", b"text", "transaction", b"transaction", "use", b"use", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text", "insert", "update_rows", "delete_rows", "truncate", "describe"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -895,8 +953,11 @@ class Projection(_message.Message):
 
     EXPRESSION_FIELD_NUMBER: _builtins.int
     NAME_FIELD_NUMBER: _builtins.int
+    ALIASED_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The column's name in the result."""
+    aliased: _builtins.bool
+    """The name was given with AS: WHERE, GROUP BY, HAVING and ORDER BY may use it."""
     @_builtins.property
     def expression(self) -> Global___Expression: ...
     def __init__(
@@ -904,10 +965,11 @@ class Projection(_message.Message):
         *,
         expression: Global___Expression | None = ...,
         name: _builtins.str = ...,
+        aliased: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "name", b"name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliased", b"aliased", "expression", b"expression", "name", b"name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1007,6 +1069,220 @@ class SelectCommand(_message.Message):
 Global___SelectCommand: _TypeAlias = SelectCommand  # noqa: Y015
 
 @_typing.final
+class Assignment(_message.Message):
+    """A column (value, expires_at) or a field of JSON values (address.city), and what it becomes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PATH_FIELD_NUMBER: _builtins.int
+    EXPRESSION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def path(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def expression(self) -> Global___Expression: ...
+    def __init__(
+        self,
+        *,
+        path: _abc.Iterable[_builtins.str] | None = ...,
+        expression: Global___Expression | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "path", b"path"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Assignment: _TypeAlias = Assignment  # noqa: Y015
+
+@_typing.final
+class InsertCommand(_message.Message):
+    """INSERT INTO. Expressions name no columns, except in ON CONFLICT, where `excluded` qualifies the proposed row."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    WIDTH_FIELD_NUMBER: _builtins.int
+    TTL_MS_FIELD_NUMBER: _builtins.int
+    ON_CONFLICT_FIELD_NUMBER: _builtins.int
+    RETURNING_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Empty for the namespace in use."""
+    width: _builtins.int
+    """How many values a row has."""
+    ttl_ms: _builtins.int
+    """Milliseconds to live; 0 for none."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What the row's values are for: key, value, expires_at, or declared fields; empty for key and value, or for all
+        declared fields in their order.
+        """
+
+    @_builtins.property
+    def values(self) -> Global___Values:
+        """Row by row, each as long as `columns`."""
+
+    @_builtins.property
+    def on_conflict(self) -> Global___OnConflict: ...
+    @_builtins.property
+    def returning(self) -> _containers.RepeatedCompositeFieldContainer[Global___Projection]: ...
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        columns: _abc.Iterable[_builtins.str] | None = ...,
+        values: Global___Values | None = ...,
+        width: _builtins.int = ...,
+        ttl_ms: _builtins.int = ...,
+        on_conflict: Global___OnConflict | None = ...,
+        returning: _abc.Iterable[Global___Projection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["on_conflict", b"on_conflict", "values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "namespace", b"namespace", "on_conflict", b"on_conflict", "returning", b"returning", "ttl_ms", b"ttl_ms", "values", b"values", "width", b"width"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___InsertCommand: _TypeAlias = InsertCommand  # noqa: Y015
+
+@_typing.final
+class OnConflict(_message.Message):
+    """Without assignments: DO NOTHING."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]: ...
+    @_builtins.property
+    def where(self) -> Global___Expression: ...
+    @_builtins.property
+    def target(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """ON CONFLICT (key); anything else is refused."""
+
+    def __init__(
+        self,
+        *,
+        assignments: _abc.Iterable[Global___Assignment] | None = ...,
+        where: Global___Expression | None = ...,
+        target: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "target", b"target", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OnConflict: _TypeAlias = OnConflict  # noqa: Y015
+
+@_typing.final
+class UpdateRowsCommand(_message.Message):
+    """UPDATE ns SET. In RETURNING `old` and `new` qualify the pair before and after; unqualified it is the new one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    ASSIGNMENTS_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    RETURNING_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    @_builtins.property
+    def assignments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Assignment]: ...
+    @_builtins.property
+    def where(self) -> Global___Expression: ...
+    @_builtins.property
+    def returning(self) -> _containers.RepeatedCompositeFieldContainer[Global___Projection]: ...
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        assignments: _abc.Iterable[Global___Assignment] | None = ...,
+        where: Global___Expression | None = ...,
+        returning: _abc.Iterable[Global___Projection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignments", b"assignments", "namespace", b"namespace", "returning", b"returning", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateRowsCommand: _TypeAlias = UpdateRowsCommand  # noqa: Y015
+
+@_typing.final
+class DeleteRowsCommand(_message.Message):
+    """DELETE FROM. In RETURNING unqualified columns are those of the pair that went."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    RETURNING_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    @_builtins.property
+    def where(self) -> Global___Expression: ...
+    @_builtins.property
+    def returning(self) -> _containers.RepeatedCompositeFieldContainer[Global___Projection]: ...
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        where: Global___Expression | None = ...,
+        returning: _abc.Iterable[Global___Projection] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "returning", b"returning", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeleteRowsCommand: _TypeAlias = DeleteRowsCommand  # noqa: Y015
+
+@_typing.final
+class TruncateCommand(_message.Message):
+    """TRUNCATE NAMESPACE: removes every pair, keeps the namespace."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TruncateCommand: _TypeAlias = TruncateCommand  # noqa: Y015
+
+@_typing.final
+class DescribeCommand(_message.Message):
+    """DESCRIBE: rows `kind` (owner, field, setting), `name`, `value`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DescribeCommand: _TypeAlias = DescribeCommand  # noqa: Y015
+
+@_typing.final
 class TransactionCommand(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1053,6 +1329,7 @@ class CreateNamespaceCommand(_message.Message):
     IF_NOT_EXISTS_FIELD_NUMBER: _builtins.int
     OPTION_NAMES_FIELD_NUMBER: _builtins.int
     OPTION_VALUES_FIELD_NUMBER: _builtins.int
+    FIELDS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     if_not_exists: _builtins.bool
     @_builtins.property
@@ -1061,6 +1338,10 @@ class CreateNamespaceCommand(_message.Message):
 
     @_builtins.property
     def option_values(self) -> Global___Values: ...
+    @_builtins.property
+    def fields(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldDefinition]:
+        """Declared fields: values are then JSON objects of these."""
+
     def __init__(
         self,
         *,
@@ -1068,14 +1349,45 @@ class CreateNamespaceCommand(_message.Message):
         if_not_exists: _builtins.bool = ...,
         option_names: _abc.Iterable[_builtins.str] | None = ...,
         option_values: Global___Values | None = ...,
+        fields: _abc.Iterable[Global___FieldDefinition] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["option_values", b"option_values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["if_not_exists", b"if_not_exists", "namespace", b"namespace", "option_names", b"option_names", "option_values", b"option_values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fields", b"fields", "if_not_exists", b"if_not_exists", "namespace", b"namespace", "option_names", b"option_names", "option_values", b"option_values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateNamespaceCommand: _TypeAlias = CreateNamespaceCommand  # noqa: Y015
+
+@_typing.final
+class FieldDefinition(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    TYPE_ARGUMENTS_FIELD_NUMBER: _builtins.int
+    NOT_NULL_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    type: _builtins.str
+    """A type's name as in a cast, and its arguments: numeric, [10, 2]."""
+    not_null: _builtins.bool
+    @_builtins.property
+    def type_arguments(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        type: _builtins.str = ...,
+        type_arguments: _abc.Iterable[_builtins.int] | None = ...,
+        not_null: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "not_null", b"not_null", "type", b"type", "type_arguments", b"type_arguments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldDefinition: _TypeAlias = FieldDefinition  # noqa: Y015
 
 @_typing.final
 class DropNamespaceCommand(_message.Message):

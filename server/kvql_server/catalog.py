@@ -22,11 +22,22 @@ KNOWN: Final = "known/"
 ADMIN: Final = "ADMIN"
 
 
+class Field(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A declared field: the type's name as it was written (``varchar``), with its arguments (``[20]``)."""
+
+    name: str
+    type: str
+    arguments: tuple[int, ...] = ()
+    not_null: bool = False
+
+
 class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the store knows of a namespace. ``options`` are those of CREATE NAMESPACE … WITH, checked."""
+    """What the store knows of a namespace. ``options`` are those of CREATE NAMESPACE … WITH, checked; with ``fields``
+    its values are JSON objects of these."""
 
     owner: str
     options: dict[str, Any] = {}
+    fields: tuple[Field, ...] = ()
 
 
 class User(msgspec.Struct, frozen=True, omit_defaults=True):

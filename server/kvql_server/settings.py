@@ -38,7 +38,10 @@ class Settings:
     conflict_retries_max: int = 64
     """How often a statement outside a transaction is repeated when others keep changing what it read."""
     message_bytes_max: int = 4 * MEBIBYTE
-    expression_steps_max: int = 10_000
+    expression_steps_max: int = 50_000
+    """Operators, operands and calls of one statement's expressions: a flat condition of some 16,000 terms."""
+    query_bytes_max: int = 256 * MEBIBYTE
+    """What the sorts, groups and distinct rows of one query may hold."""
     rows_chunk_bytes: int = MEBIBYTE // 4
     sessions_max: int = 1_000
     sessions_per_user_max: int = 200

@@ -83,9 +83,11 @@ async def carry_out(executor: Executor, one: TextStatement, lane: Lane, principa
         return await executor.execute(one.request, lane, principal, work)
     except Error as e:
         if e.span is None:
-            from kvql.parser import locate
+            from kvql.compiler import span_of
+            from kvql.parser.assist import locate_in
 
-            e.at(locate(one.text, e.item, e.part) if _alone(one) else one.statement.span, one.text)
+            find = span_of if e.part >= pb.PART_STEP else locate_in
+            e.at(find(one.statement, e.item, e.part) or one.statement.span, one.text)
         raise
 
 

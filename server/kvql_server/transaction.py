@@ -6,13 +6,13 @@ apply the writes only if nothing that it read has changed (keys by their revisio
 ranges by the absence of any change in them, so phantoms count). A statement outside BEGIN … COMMIT is a transaction
 of one statement.
 
-Savepoints, when they come, are copies of ``_writes`` and ``_cleared`` under a name: what was read stays read.
+DRY RUN goes back to a mark of the write set when it is done; savepoints, when they come, are marks under a name.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -51,6 +51,15 @@ class Pending(msgspec.Struct, frozen=True, gc=False):
     updated_by: str
     comment: str
     expires_at: int | None
+
+
+class Mark(NamedTuple):
+    """The write set of a transaction at one moment."""
+
+    writes: dict[str, dict[str, Put | Delete]]
+    cleared: set[str]
+    write_count: int
+    write_bytes: int
 
 
 class SharedSnapshot:
@@ -155,7 +164,7 @@ class Transaction:
         pending = {key: await self._pending(write) for key, write in own.items() if isinstance(write, Put)}
         if namespace in self._cleared:
             if pending:
-                yield sorted(pending.items(), reverse=order == "reverse")
+                yield Page.of(sorted(pending.items(), reverse=order == "reverse"))
             return
         pages = self._snapshot.scan(namespace, start, end, order)
         if not own:
@@ -225,6 +234,38 @@ class Transaction:
     def has_writes(self) -> bool:
         return bool(self._writes or self._cleared)
 
+    # ── going back ────────────────────────────────────────────────────────────────────────────────────────────
+
+    def mark(self) -> Mark:
+        """What is written so far, to come back to; what was read stays read."""
+        return Mark({ns: dict(own) for ns, own in self._writes.items()}, set(self._cleared), self._count, self._bytes)
+
+    def back_to(self, mark: Mark) -> None:
+        """Undo what was written since ``mark``, which is used up."""
+        self._writes, self._cleared, self._count, self._bytes = mark
+
+    async def changes(self, namespace: str, mark: Mark) -> list[tuple[str, Entry | None, Entry | None]]:
+        """What was written since ``mark``: (key, entry before, entry now), in the order of the keys."""
+        before = mark.writes.get(namespace, {})
+        now = self._writes.get(namespace, {})
+        if namespace in self._cleared and namespace not in mark.cleared:
+            keys = {key async for page in self._snapshot.scan(namespace) for key in page.keys}
+            keys |= before.keys() | now.keys()
+        else:
+            keys = {key for key, write in now.items() if before.get(key) is not write}
+        out: list[tuple[str, Entry | None, Entry | None]] = []
+        for key in sorted(keys):
+            entry = await self._own(namespace, key)
+            current = entry[1] if entry[0] else await self._snapshot.get(namespace, key)
+            kept = self._writes, self._cleared
+            self._writes, self._cleared = mark.writes, mark.cleared
+            found, previous = await self._own(namespace, key)
+            self._writes, self._cleared = kept
+            old = previous if found else await self._snapshot.get(namespace, key)
+            if old is not None or current is not None:
+                out.append((key, old, current))
+        return out
+
     # ── ending ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def commit(self) -> base.CommitOutcome:
@@ -285,9 +326,9 @@ async def _merge(
             if key not in own:
                 merged.append(item)
         if merged:
-            yield merged
+            yield Page.of(merged)
     if waiting:
-        yield waiting[::-1]
+        yield Page.of(waiting[::-1])
 
 
 def conflict_error(conflict: Conflict) -> errors.Error:

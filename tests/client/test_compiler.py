@@ -237,10 +237,6 @@ def test_trees_made_by_hand_are_checked() -> None:
 
 SPAN = Span(3, 9)
 LATER: list[ast.Statement] = [
-    ast.Insert(N("n"), (), ((L("a"), L(1)),), span=SPAN),
-    ast.Update(N("n"), (ast.Assignment(("value",), L(1)),), span=SPAN),
-    ast.Delete(N("n"), span=SPAN),
-    ast.Truncate(N("n"), span=SPAN),
     ast.Restore(ast.AsOf(revision=L(1)), keys=(L("a"),), span=SPAN),
     ast.Rollback(savepoint=N("s"), span=SPAN),
     ast.Savepoint(N("s"), span=SPAN),
@@ -248,7 +244,6 @@ LATER: list[ast.Statement] = [
     ast.Assert(L(True), span=SPAN),
     ast.Watch(span=SPAN),
     ast.AlterNamespace(N("n"), (), span=SPAN),
-    ast.Describe(N("n"), span=SPAN),
     ast.CreateUser(N("u"), L("p"), span=SPAN),
     ast.AlterUser(N("u"), L("p"), span=SPAN),
     ast.DropUser(N("u"), span=SPAN),
@@ -262,8 +257,6 @@ LATER: list[ast.Statement] = [
     ast.ShowSessions(span=SPAN),
     ast.CancelSession(N("1"), span=SPAN),
     ast.CheckAccess(ast.Get((L("a"),)), span=SPAN),
-    ast.Explain(ast.Get((L("a"),)), span=SPAN),
-    ast.DryRun(ast.Put((pair("a", 1),)), span=SPAN),
     ast.Let(N("x"), L(1), span=SPAN),
     ast.SourceFile(L("f"), span=SPAN),
     ast.Import(L("f"), span=SPAN),
@@ -283,8 +276,6 @@ def test_parts_of_select_that_are_not_carried_out() -> None:
     assert refusal(ast.Select((ast.Item(ast.Star()),), source=source)).span == SPAN
     history = ast.Source(N("n"), history=True, span=SPAN)
     assert refusal(ast.Select((ast.Item(ast.Star()),), source=history)).sqlstate == "0A000"
-    fields = (ast.FieldDef(N("age"), ast.TypeName("int"), span=SPAN),)
-    assert refusal(ast.CreateNamespace(N("n"), fields)).span == SPAN
 
 
 def test_every_statement_of_the_language_is_compiled_or_refused_by_name() -> None:
@@ -292,6 +283,6 @@ def test_every_statement_of_the_language_is_compiled_or_refused_by_name() -> Non
     compiled = {
         ast.Put, ast.Upsert, ast.UpdateKey, ast.Get, ast.Has, ast.DeleteKeys, ast.Count, ast.ShowKeys, ast.ShowData,
         ast.ShowNamespaces, ast.Use, ast.Expire, ast.Persist, ast.Select, ast.Begin, ast.Commit, ast.CreateNamespace,
-        ast.DropNamespace,
+        ast.DropNamespace, ast.Insert, ast.Update, ast.Delete, ast.Truncate, ast.Describe, ast.Explain, ast.DryRun,
     }  # fmt: skip
     assert compiled | {type(s) for s in LATER} == set(typing.get_args(ast.Statement))

@@ -1,8 +1,9 @@
 """Every example of the documents is run.
 
-By the label of its fence: ``kvql`` parses and goes through a store in memory; ``kvql-session`` is a transcript and must
-match word for word; ``python`` runs as a program in an empty folder; ``sh`` may only name targets and
-commands that exist.
+By the label of its fence: ``kvql`` parses and goes through a store in memory (``kvql parse`` only parses);
+``kvql-session`` is a transcript and must match word for word (with ``setup=put`` after the hidden part of that example
+in ``docs/reference``); ``python`` runs as a program in an empty folder; ``sh`` may only name targets and commands that
+exist.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import kvql
 from tests.golden import harness
+from tools.reference import examples
 
 ROOT = Path(__file__).parents[2]
 PAGES = [
@@ -25,41 +28,55 @@ PAGES = [
     ROOT / "examples" / "README.md",
     *sorted((ROOT / "docs").rglob("*.md")),
 ]
-_FENCE = re.compile(r"^```([a-z-]+)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-BLOCKS = [(page, label, text) for page in PAGES for label, text in _FENCE.findall(page.read_text(encoding="utf-8"))]
+_FENCE = re.compile(r"^```([a-z-]+(?: parse)?)(?: setup=([a-z_]+))?[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
 
 
+class Block(NamedTuple):
+    page: Path
+    label: str
+    setup: str
+    text: str
+
+
+BLOCKS = [Block(page, *found) for page in PAGES for found in _FENCE.findall(page.read_text(encoding="utf-8"))]
+
+
 def blocks(label: str) -> list[object]:
-    """The blocks of one label; those of a page share an order."""
+    """The blocks of one label, each named after its page."""
     return [
-        pytest.param(page, text, id=f"{page.relative_to(ROOT)}-{n}")
-        for n, (page, found, text) in enumerate(BLOCKS)
-        if found == label
+        pytest.param(block, id=f"{block.page.relative_to(ROOT)}-{n}")
+        for n, block in enumerate(BLOCKS)
+        if block.label == label
     ]
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("kvql-session"))
-def test_session(page: Path, text: str, tmp_path: Path) -> None:
-    statements = "\n".join(line[2:] for line in text.splitlines() if line.startswith("> "))
-    script = harness.Script(tmp_path / "session.kvql", statements)
-    done = harness.through_api(script, lambda: kvql.connect(":memory:", autocommit=True))
-    assert harness.transcript(done).strip() == text.replace(";\n", "\n").strip()
+@pytest.mark.parametrize("block", blocks("kvql-session"))
+def test_session(block: Block, tmp_path: Path) -> None:
+    statements = re.findall(r"^> (.*?;)$", block.text, re.MULTILINE | re.DOTALL)
+    script = harness.Script(tmp_path / "session.kvql", "\n".join(statements).replace("\n  ", "\n"))
+    done = harness.through_api(script, lambda: examples.connect(block.setup))
+    assert examples.transcript(done).strip() == block.text.strip()
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("kvql"))
-def test_statements(page: Path, text: str) -> None:
+@pytest.mark.parametrize("block", blocks("kvql parse"))
+def test_syntax(block: Block) -> None:
+    assert kvql.parse(block.text)
+
+
+@pytest.mark.parametrize("block", blocks("kvql"))
+def test_statements(block: Block) -> None:
     with kvql.connect(":memory:", autocommit=True) as connection:
         connection.execute("USE shop")
         connection.execute("PUT apples 6")
-        for statement in kvql.parse(text):
+        for statement in kvql.parse(block.text):
             connection.execute(statement)
 
 
-@pytest.mark.parametrize(("page", "text"), blocks("python"))
-def test_program(page: Path, text: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", blocks("python"))
+def test_program(block: Block, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
+        [sys.executable, "-c", block.text], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
         env={**os.environ, "HOME": str(tmp_path)},
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -35,7 +35,7 @@ def step(coroutine: Any) -> Any:
 def state_of(engine: HashTableEngine) -> State:
     snapshot = engine.snapshot()
     table = snapshot.table("a")
-    pairs = {} if table is None else dict(table.page("", None, "key", 4096, snapshot.revision, snapshot.time)[0])
+    pairs = {} if table is None else dict(iter(table.page("", None, "key", 4096, snapshot.revision, snapshot.time)[0]))
     snapshot.close()
     return {key: entry.value for key, entry in pairs.items()}
 

@@ -15,7 +15,7 @@ HERE = Path(__file__).parent
 TYPES = {
     "boolean": "BOOLEAN", "integer": "INTEGER", "bigint": "INTEGER", "numeric": "DECIMAL", "double precision": "FLOAT",
     "text": "TEXT", "character varying": "TEXT", "unknown": "TEXT", "bytea": "BYTES",
-    "timestamp with time zone": "TIMESTAMP", "interval": "INTERVAL",
+    "timestamp with time zone": "TIMESTAMP", "interval": "INTERVAL", "jsonb": "JSON",
 }  # fmt: skip
 
 

@@ -21,7 +21,7 @@ the order of Python's str.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any, Literal, Protocol, TypeAlias
 
 import msgspec
@@ -189,7 +189,28 @@ class Closed(EngineError):
 # ── the engine ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Order: TypeAlias = Literal["key", "reverse", "any"]
-Page: TypeAlias = Sequence[tuple[str, Entry]]
+
+
+class Page:
+    """Some pairs of a scan, in its order, column by column: most conditions look at entries only, and a million
+    tuples cost more than the comparison. Iterating gives (key, entry)."""
+
+    __slots__ = ("entries", "keys")
+
+    def __init__(self, keys: Sequence[str], entries: Sequence[Any]) -> None:
+        self.keys = keys
+        self.entries = entries
+
+    @classmethod
+    def of(cls, pairs: Iterable[tuple[str, Any]]) -> Page:
+        columns = list(zip(*pairs, strict=True))
+        return cls(columns[0], columns[1]) if columns else cls((), ())
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        return zip(self.keys, self.entries, strict=True)
 
 
 class Snapshot(Protocol):

@@ -126,8 +126,8 @@ class MemorySnapshot:
             keys.reverse()
         for at in range(0, len(keys), PAGE_PAIRS):
             pairs = [(key, space.at(key, self.revision, self.time)) for key in keys[at : at + PAGE_PAIRS]]
-            page = [(key, entry) for key, entry in pairs if entry is not None]
-            if page:
+            page = Page.of((key, entry) for key, entry in pairs if entry is not None)
+            if len(page):
                 yield page
 
     async def count(self, namespace: str) -> int:

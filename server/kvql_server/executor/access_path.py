@@ -23,7 +23,9 @@ class Path(NamedTuple):
         """As EXPLAIN calls it."""
         if self.keys is not None:
             return ("empty", "point")[len(self.keys)] if len(self.keys) < 2 else "multi-point"
-        return "full" if not self.start and self.end is None else "range"
+        if not self.start:
+            return "full" if self.end is None else "range"
+        return "prefix" if self.end == prefix_end(self.start) else "range"
 
     def holds(self, key: str) -> bool:
         if self.keys is not None:

@@ -16,7 +16,7 @@ from kvql_server.catalog import Catalog
 from kvql_server.clock import Clock, SystemClock
 from kvql_server.engines import base
 from kvql_server.engines.base import Conflict, Engine
-from kvql_server.executor import keys, lists, namespaces, select, transactions, writes
+from kvql_server.executor import changes, insert, keys, lists, modes, namespaces, select, transactions, writes
 from kvql_server.executor.call import Call, Lane, Pages, Work
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
@@ -25,12 +25,16 @@ Statement = Callable[[Transaction, Call], Awaitable[Result]]
 
 READS: Final[dict[str, Statement]] = {
     "get": keys.get, "has": keys.has, "list": lists.show, "namespaces": lists.show_namespaces, "use": namespaces.use,
-    "select": select.select,
+    "select": select.select, "describe": namespaces.describe,
 }  # fmt: skip
 WRITES: Final[dict[str, Statement]] = {
     "write": writes.write, "delete": keys.delete, "expire": keys.expire,
-    "create_namespace": namespaces.create, "drop_namespace": namespaces.drop,
+    "insert": insert.insert, "update_rows": changes.update, "delete_rows": changes.delete,
+    "truncate": changes.truncate, "create_namespace": namespaces.create, "drop_namespace": namespaces.drop,
 }  # fmt: skip
+
+TRIES_IN_TURN: Final = 4
+"""Conflicts after which a statement no longer lets others have their turn while it reads."""
 
 
 class Executor:
@@ -72,8 +76,12 @@ class Executor:
                 if call.lane.transaction is not None:
                     call.lane.transaction.failed = True
                 raise
+        if call.request.mode:
+            modes.check(call.request.mode, command)
         if transaction is not None:
             return await self._inside(transaction, call, command)
+        if call.request.mode:
+            return await self._in_mode(call, command or "")
         if command == "write":
             if self.engine.in_process and not call.request.idempotency_key:
                 return await writes.write_run(call)
@@ -84,6 +92,20 @@ class Executor:
             return await self._autocommit(call, WRITES[command])
         raise _unknown(command)
 
+    async def _in_mode(self, call: Call, command: str) -> Result:
+        """EXPLAIN, EXPLAIN ANALYZE, DRY RUN outside a transaction."""
+        statement = _in_mode(READS.get(command) or WRITES[command], call, command)
+        if call.request.mode == pb.MODE_EXPLAIN_ANALYZE and command in WRITES:
+            return await self._autocommit(call, statement)
+        if call.request.mode != pb.MODE_DRY_RUN:
+            return await self._read(call, statement)
+        transaction = Transaction(self.engine, call.principal.name, tracked=False)
+        try:
+            call.work.saw(transaction.revision)
+            return await statement(transaction, call)
+        finally:
+            transaction.close()
+
     async def _inside(self, transaction: Transaction, call: Call, command: str | None) -> Result:
         """A statement of an open transaction; any error leaves only ROLLBACK."""
         if transaction.failed:
@@ -92,9 +114,12 @@ class Executor:
             statement = READS.get(command or "") or WRITES.get(command or "")
             if statement is None:
                 raise _unknown(command)
-            if command in WRITES and transaction.read_only:
+            if call.request.mode:
+                statement = _in_mode(statement, call, command or "")
+            if command in WRITES and transaction.read_only and call.request.mode != pb.MODE_EXPLAIN:
                 raise errors.error(errors.READ_ONLY, "cannot write in a read-only transaction")
             rules.check_comment(call.request.comment)
+            transaction.comment = call.request.comment or transaction.comment
             call.work.saw(transaction.revision)
             call.work.check()
             result = await statement(transaction, call)
@@ -138,6 +163,9 @@ class Executor:
             tries -= 1
             if tries < 0:
                 raise conflict_error(outcome)
+            if self.settings.conflict_retries_max - tries >= TRIES_IN_TURN:
+                # a statement over many pairs never ends where others keep writing; now nobody gets a turn in between
+                call.work.yields = False
 
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
@@ -164,6 +192,13 @@ class Executor:
             total.completed += 1
             total.revision = result.revision
         return total
+
+
+def _in_mode(statement: Statement, call: Call, command: str) -> Statement:
+    """The statement as EXPLAIN or DRY RUN carries it out."""
+    if call.request.mode == pb.MODE_DRY_RUN:
+        return lambda transaction, call: modes.dry_run(statement, transaction, call)
+    return lambda transaction, call: modes.explain(statement, transaction, call, command)
 
 
 def _unknown(command: str | None) -> Error:

@@ -8,11 +8,12 @@ from typing import Any, Final
 from kvql.result import Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
-from kvql_server.engines.base import Page
-from kvql_server.executor import expression
+from kvql_server.engines.base import Order, Page
+from kvql_server.executor import expressions
 from kvql_server.executor.access_path import FULL, Path
 from kvql_server.executor.call import Call, Pages
 from kvql_server.executor.keys import KEY_VALUE
+from kvql_server.executor.pipeline import limited
 from kvql_server.transaction import Transaction
 
 COUNT: Final = (ResultColumn("count", Type.INTEGER),)
@@ -31,8 +32,8 @@ async def show(transaction: Transaction, call: Call) -> Result:
     await call.access.existing(transaction, call.principal, namespace)
     path, matches = FULL, None
     if command.HasField("pattern"):
-        like = expression.compiled_like(command.pattern, "\\", False)
-        path = expression.like_path(like, command.pattern)
+        like = expressions.compiled_like(command.pattern, "\\", False)
+        path = expressions.like_path(like, command.pattern)
         matches = None if path.exact else like.matches
     if command.what == pb.ListCommand.COUNT:
         return Result(COUNT, [(await _count(transaction, call, namespace, path, matches),)], 1)
@@ -50,14 +51,14 @@ async def _count(
     total = 0
     async for page in read(transaction, namespace, path):
         await call.work.turn()
-        total += len(page) if matches is None else sum(matches(key) for key, _ in page)
+        total += len(page) if matches is None else sum(map(matches, page.keys))
     return total
 
 
 def _keys(matches: Callable[[str], bool] | None) -> Callable[[Page], Rows]:
     if matches is None:
-        return lambda page: [(key,) for key, _ in page]
-    return lambda page: [(key,) for key, _ in page if matches(key)]
+        return lambda page: list(zip(page.keys, strict=True))
+    return lambda page: [(key,) for key in page.keys if matches(key)]
 
 
 def _pairs(matches: Callable[[str], bool] | None) -> Callable[[Page], Rows]:
@@ -66,44 +67,34 @@ def _pairs(matches: Callable[[str], bool] | None) -> Callable[[Page], Rows]:
     return lambda page: [(key, entry.value) for key, entry in page if matches(key)]
 
 
-async def read(transaction: Transaction, namespace: str, path: Path) -> AsyncIterator[Page]:
-    """The pairs that a path names, in the order of their keys: one by one if they are known, else a range."""
+async def read(transaction: Transaction, namespace: str, path: Path, order: Order = "key") -> AsyncIterator[Page]:
+    """The pairs that a path names: one by one if their keys are known, else a range."""
     if path.keys is None:
-        async for page in transaction.scan(namespace, path.start, path.end):
+        async for page in transaction.scan(namespace, path.start, path.end, order):
             yield page
         return
-    keys = sorted(path.keys)
+    keys = sorted(path.keys, reverse=order == "reverse")
     for at in range(0, len(keys), 4096):
         some = keys[at : at + 4096]
         entries = await transaction.get_many(namespace, some)
-        yield [(key, entry) for key, entry in zip(some, entries, strict=True) if entry is not None]
+        yield Page.of((key, entry) for key, entry in zip(some, entries, strict=True) if entry is not None)
 
 
 def rows_of(
     transaction: Transaction, call: Call, namespace: str, path: Path, columns: tuple[ResultColumn, ...],
-    page_rows: Callable[[Page], Rows], *, limit: int | None = None, offset: int = 0,
+    page_rows: Callable[[Page], Rows], *, limit: int | None = None,
 ) -> Result:  # fmt: skip
     """A result whose rows are computed page by page while they are read, from a snapshot that stays open for them."""
     shared = transaction.share()
 
     async def pages() -> AsyncIterator[Rows]:
-        skip, left = offset, limit
-        if left == 0:
-            return
         async for page in read(transaction, namespace, path):
             await call.work.turn()
             rows = page_rows(page)
-            if skip:
-                rows, skip = rows[skip:], max(0, skip - len(rows))
-            if left is not None:
-                rows = rows[:left]
-                left -= len(rows)
             if rows:
                 yield rows
-            if left == 0:
-                return
 
-    return Result(columns, Pages(pages(), shared.release), -1)
+    return Result(columns, Pages(limited(pages(), limit, 0), shared.release), -1)
 
 
 async def show_namespaces(transaction: Transaction, call: Call) -> Result:

@@ -9,28 +9,34 @@ from typing import Any, Final
 from kvql import errors
 from kvql.codec import decode_values
 from kvql.errors import Error
-from kvql.result import Notice, Result
+from kvql.result import Notice, Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
-from kvql.values import parse_interval, to_interval_micros
+from kvql.values import Type, parse_interval, to_interval_micros
 from kvql_server import rules
 from kvql_server.auth import no_such_namespace
 from kvql_server.catalog import NAMESPACE, Namespace, encode
 from kvql_server.engines.base import SYSTEM_NAMESPACE
+from kvql_server.executor import declared
 from kvql_server.executor.call import Call
+from kvql_server.executor.insert import SEQUENCE
 from kvql_server.transaction import Transaction
+
+DESCRIPTION: Final = (
+    ResultColumn("kind", Type.TEXT), ResultColumn("name", Type.TEXT), ResultColumn("value", Type.TEXT),
+)  # fmt: skip
 
 
 async def create(transaction: Transaction, call: Call) -> Result:
     """CREATE NAMESPACE [IF NOT EXISTS] n [WITH (…)]: the creator is the owner. A taken name is 42501."""
     command = call.request.create_namespace
     name = command.namespace
-    options = _options(command)
+    options, fields = _options(command), declared.read_fields(command)
     record, new = await call.access.writable(transaction, call.principal, name)
     if not new:
         if command.if_not_exists:
             return Result(notices=[Notice(f"namespace {name} already exists, skipping")])
         raise errors.error(errors.DUPLICATE_NAMESPACE, f"namespace {name} already exists", part=pb.PART_NAMESPACE)
-    record = Namespace(record.owner, options)
+    record = Namespace(record.owner, options, fields)
     transaction.put(SYSTEM_NAMESPACE, NAMESPACE + name, encode(record), None)
     return Result()
 
@@ -50,7 +56,21 @@ async def drop(transaction: Transaction, call: Call) -> Result:
         raise no_such_namespace(name)
     transaction.clear(name)
     transaction.delete(SYSTEM_NAMESPACE, key)
+    if await transaction.get(SYSTEM_NAMESPACE, SEQUENCE + name) is not None:
+        transaction.delete(SYSTEM_NAMESPACE, SEQUENCE + name)
     return Result()
+
+
+async def describe(transaction: Transaction, call: Call) -> Result:
+    """DESCRIBE n: its owner, its declared fields in their order, its settings."""
+    name = call.namespace(call.request.describe.namespace)
+    record = await call.access.existing(transaction, call.principal, name)
+    rows: list[tuple[str, str | None, str]] = [("owner", None, record.owner)]
+    for field in record.fields:
+        arguments = f"({', '.join(map(str, field.arguments))})" if field.arguments else ""
+        rows.append(("field", field.name, field.type + arguments + (" NOT NULL" if field.not_null else "")))
+    rows += [("setting", option, str(value)) for option, value in sorted(record.options.items())]
+    return Result(DESCRIPTION, rows, len(rows))
 
 
 async def use(transaction: Transaction, call: Call) -> Result:

@@ -7,7 +7,7 @@ is 42883, as in PostgreSQL; an ordering comparison across types is NULL and coun
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal, DecimalException
 from typing import Any, Final
@@ -26,18 +26,25 @@ from kvql.values import (
     interval_of,
     type_of,
 )
+from kvql_server.executor.ordering import group_key, order_key
 
 NUMBERS: Final = frozenset((int, Decimal, float))
 
 
 class Skipped:
-    """Counts the comparisons that had no answer because the types differ, by the type found."""
+    """Counts the rows with a comparison that had no answer because the types differ, by the type found."""
+
+    __slots__ = ("_row", "types")
 
     def __init__(self) -> None:
         self.types: Counter[Type] = Counter()
+        self._row: object = self
 
-    def note(self, value: Any) -> None:
-        self.types[type_of(value)] += 1
+    def note(self, value: Any, row: object) -> None:
+        """``row`` is the entry at hand; the same one is counted once."""
+        if row is not self._row:
+            self._row = row
+            self.types[type_of(value)] += 1
 
 
 def _class(kind: type) -> type:
@@ -54,6 +61,9 @@ def equal(a: Any, b: Any) -> bool | None:
     ka, kb = type(a), type(b)
     if ka is not kb and not (ka in NUMBERS and kb in NUMBERS):
         return False
+    if ka is Json:
+        # by content, and not as Python compares it: TRUE is not 1
+        return a.text == b.text or group_key(a) == group_key(b)
     if a != a or b != b:
         return bool(a != a and b != b)
     return bool(a == b)
@@ -68,25 +78,24 @@ def compare(a: Any, b: Any) -> int | None:
     """-1, 0, 1 in the order of one type; None for NULL and across types. NaN sorts after every number."""
     if a is None or b is None or _class(type(a)) is not _class(type(b)):
         return None
-    if a != a or b != b:
-        return int(a != a) - int(b != b)
     if type(a) is Json:
         return _compare_json(a, b)
+    if a != a or b != b:
+        return int(a != a) - int(b != b)
     return int(a > b) - int(a < b)
 
 
 def _compare_json(a: Json, b: Json) -> int:
-    """Arrays before objects, then by their text: a total order, whose inner rules come with ORDER BY."""
-    x, y = (a.text[0] == "{", a.text), (b.text[0] == "{", b.text)
-    return 0 if a == b else (x > y) - (x < y)
+    x, y = order_key(a), order_key(b)
+    return int(x > y) - int(x < y)
 
 
-def _ordering(test: Callable[[int], bool]) -> Callable[[Any, Any, Skipped], bool | None]:
-    def ordered(a: Any, b: Any, skipped: Skipped) -> bool | None:
+def _ordering(test: Callable[[int], bool]) -> Callable[[Any, Any, Skipped, object], bool | None]:
+    def ordered(a: Any, b: Any, skipped: Skipped, row: object) -> bool | None:
         order = compare(a, b)
         if order is None:
             if a is not None and b is not None:
-                skipped.note(a)
+                skipped.note(a, row)
             return None
         return test(order)
 
@@ -99,9 +108,9 @@ greater = _ordering(lambda order: order > 0)
 greater_equal = _ordering(lambda order: order >= 0)
 
 
-def between(value: Any, low: Any, high: Any, skipped: Skipped) -> bool | None:
+def between(value: Any, low: Any, high: Any, skipped: Skipped, row: object) -> bool | None:
     """``value >= low AND value <= high``."""
-    above, below = greater_equal(value, low, skipped), less_equal(value, high, skipped)
+    above, below = greater_equal(value, low, skipped, row), less_equal(value, high, skipped, row)
     if above is False or below is False:
         return False
     return None if above is None or below is None else True
@@ -120,14 +129,14 @@ def among(value: Any, items: tuple[Any, ...]) -> bool | None:
     return None if unknown else False
 
 
-def starts_with(value: Any, prefix: Any, skipped: Skipped) -> bool | None:
+def starts_with(value: Any, prefix: Any, skipped: Skipped, row: object) -> bool | None:
     """``^=``."""
     if value is None or prefix is None:
         return None
     if type(prefix) is not str:
         raise no_operator("^=", value, prefix)
     if type(value) is not str:
-        skipped.note(value)
+        skipped.note(value, row)
         return None
     return value.startswith(prefix)
 
@@ -244,9 +253,9 @@ def divide(a: Any, b: Any) -> Any:
         quotient = abs(a) // abs(b)
         return _integer(quotient if (a < 0) is (b < 0) else -quotient)
     if ka is timedelta:
-        return _scaled(a, 1 / b if kb is float else _divide_decimal(Decimal(1), Decimal(b)))
+        return _scaled(a, 1 / b if kb is float else divide_decimal(Decimal(1), Decimal(b)))
     a, b = _numbers(a, b)
-    return _float(a / b, a, b) if type(a) is float else _divide_decimal(a, b)
+    return _float(a / b, a, b) if type(a) is float else divide_decimal(a, b)
 
 
 def modulo(a: Any, b: Any) -> Any:
@@ -285,14 +294,48 @@ def plus(a: Any) -> Any:
 
 
 def concat(a: Any, b: Any) -> Any:
-    """``||``: text with anything, shown as text; bytes with bytes."""
+    """``||``: text with anything, shown as text; bytes with bytes. 53400 if the result is too long."""
     if a is None or b is None:
         return None
     if type(a) is bytes and type(b) is bytes:
+        check_length(len(a) + len(b))
         return a + b
     if type(a) is str or type(b) is str:
-        return display(a) + display(b)
+        return joined((a, b))
     raise no_operator("||", a, b)
+
+
+# ── the length of what is made ────────────────────────────────────────────────────────────────────────────────────
+
+TEXT_BYTES_MAX: Final = 4 * 1024 * 1024
+"""Of a text or of bytes that an expression makes on its way to a value, which may be no longer than 1 MiB."""
+
+
+def check_length(length: int) -> None:
+    """53400 if a text of so many bytes may not be made; to be asked before it is."""
+    if length > TEXT_BYTES_MAX:
+        raise errors.error(
+            errors.LIMIT, f"an expression makes a text of {length:,} bytes, and at most {TEXT_BYTES_MAX:,} are allowed",
+            hint="split the value over several keys",
+        )  # fmt: skip
+
+
+def text_length(text: str) -> int:
+    """Bytes in UTF-8."""
+    return len(text) if text.isascii() else len(text.encode())
+
+
+def joined(values: Iterable[Any]) -> str:
+    """``values``, none of them NULL, as they are shown, one after the other."""
+    pieces: list[str] = []
+    length = 0
+    for value in values:
+        if type(value) is bytes:
+            check_length(length + 2 * len(value))
+        pieces.append(display(value))
+        length += text_length(pieces[-1])
+        check_length(length)
+    return "".join(pieces)
 
 
 def _division_by_zero() -> Error:
@@ -328,7 +371,7 @@ def _scale(value: Decimal) -> int:
     return max(0, -exponent)
 
 
-def _divide_decimal(a: Decimal, b: Decimal) -> Decimal:
+def divide_decimal(a: Decimal, b: Decimal) -> Decimal:
     """With the scale that PostgreSQL's numeric gives (select_div_scale): at least 16 significant digits."""
     (weight_a, first_a), (weight_b, first_b) = _weight(a), _weight(b)
     weight = weight_a - weight_b - (first_a <= first_b)

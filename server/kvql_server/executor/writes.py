@@ -18,10 +18,11 @@ from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
-from kvql_server.catalog import NAMESPACE, Namespace, encode
+from kvql_server.catalog import NAMESPACE, Field, Namespace, encode
 from kvql_server.engines import base
 from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Unchanged
-from kvql_server.executor import expression
+from kvql_server.executor import declared, expressions
+from kvql_server.executor.assignments import stored, words_only
 from kvql_server.executor.call import Call
 from kvql_server.executor.keys import exists, missing
 from kvql_server.transaction import Transaction
@@ -90,11 +91,13 @@ def read(call: Call) -> Run:
 # ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def judge(run: Run, words: bool, now: int) -> dict[int, Error]:
+def judge(run: Run, words: bool, now: int, fields: Sequence[Field] = ()) -> dict[int, Error]:
     """Compute the expressions and check every rule: which statements fail before anything is read, and why."""
     failures: dict[int, Error] = {}
     if pb.Expression in set(map(type, run.values)):
         _compute(run, now, failures)
+    if fields:
+        _conform(run, fields, failures)
     fine = not failures and rules.keys_are_valid(run.keys) and rules.values_are_valid(run.values, words)
     if fine and (run.mode != PUT or run.sizes is None or len(set(run.keys)) == len(run.keys)):
         return failures
@@ -112,11 +115,22 @@ def _compute(run: Run, now: int, failures: dict[int, Error]) -> None:
             value = run.values[at]
             if type(value) is pb.Expression:
                 try:
-                    run.values[at] = expression.stored_value(expression.constant(value, now))
+                    run.values[at] = stored(expressions.constant(value, now))
                 except Error as e:
                     e.item, e.part = e.item or at - start + 1, e.part or pb.PART_VALUE
                     failures.setdefault(index, e)
                     run.values[at] = None
+
+
+def _conform(run: Run, fields: Sequence[Field], failures: dict[int, Error]) -> None:
+    """Bring values to the declared fields of the namespace."""
+    for index, (start, end) in enumerate(run.bounds()):
+        for at in range(start, end):
+            try:
+                run.values[at] = declared.conform(fields, run.values[at])
+            except Error as e:
+                e.item, e.part = e.item or at - start + 1, e.part or pb.PART_VALUE
+                failures.setdefault(index, e)
 
 
 def _statement_error(run: Run, start: int, end: int, words: bool) -> Error | None:
@@ -130,11 +144,6 @@ def _statement_error(run: Run, start: int, end: int, words: bool) -> Error | Non
             return exists(key, item)
         seen.add(key)
     return None
-
-
-def words_only(call: Call, record: Namespace) -> bool:
-    """Whether text with white space is refused: the namespace's option, else the server's setting."""
-    return bool(record.options.get("values", call.settings.values) == "word")
 
 
 # ── inside a transaction ──────────────────────────────────────────────────────────────────────────────────────────
@@ -166,7 +175,7 @@ async def write(transaction: Transaction, call: Call) -> Result:
     record, new = await access(transaction, call, run, namespace)
     if new:
         transaction.put(SYSTEM_NAMESPACE, NAMESPACE + namespace, encode(record), None)
-    failures = judge(run, words_only(call, record), transaction.time)
+    failures = judge(run, words_only(call, record), transaction.time, record.fields)
     for index, (start, end) in enumerate(run.bounds()):
         error = failures.get(index) or await _write_statement(transaction, call, run, namespace, start, end)
         if error is not None:
@@ -214,7 +223,7 @@ async def write_run(call: Call) -> Result:
         call.work.saw(snapshot.revision)
         record, new = await access(snapshot, call, run, namespace)
         batch = _Batch(call, run, namespace, record if new else None)
-        batch.failures = judge(run, words_only(call, record), snapshot.time)
+        batch.failures = judge(run, words_only(call, record), snapshot.time, record.fields)
         if run.mode == UPDATE:
             await _update(batch)
         else:
@@ -250,7 +259,12 @@ async def _write_pair(call: Call, command: pb.WriteCommand) -> Result | None:
         record, new = await call.access.writable(snapshot, call.principal, namespace)
     finally:
         snapshot.close()
-    if new or DEFAULT_TTL in record.options or not rules.values_are_valid((value,), words_only(call, record)):
+    if (
+        new
+        or record.fields
+        or DEFAULT_TTL in record.options
+        or not rules.values_are_valid((value,), words_only(call, record))
+    ):
         return None
     call.work.check()
     guards = (Absent(namespace, key),) if command.mode == PUT else ()

@@ -40,8 +40,18 @@ TURN_S: Final = 0.005
 """After this long the reader lets other sessions have their turn."""
 FLUSH_S: Final = 2.0
 """How long the end of a session waits for its last answers to leave."""
-_LONG: Final = frozenset({"list", "select", "text", "namespaces", "drop_namespace"})
+_LONG: Final = frozenset(
+    {"list", "select", "text", "namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate"}
+)
+_INSERT_AT_ONCE_MAX: Final = 500
+"""Values of an INSERT that is carried out without letting others have their turn."""
 _ANSWER_BYTES: Final = 24
+
+
+def _is_long(request: pb.Request) -> bool:
+    """Whether others should have their turn while it is carried out."""
+    command = request.WhichOneof("command")
+    return command in _LONG or (command == "insert" and len(request.insert.values.types) > _INSERT_AT_ONCE_MAX)
 
 
 class _LaneState:
@@ -227,7 +237,7 @@ class Session:
             self._refuse(request, errors.error(errors.SHUTTING_DOWN, "the server is shutting down"))
             return
         work = self._executor.work(request.deadline_ms)
-        if state.task is None and request.WhichOneof("command") not in _LONG:
+        if state.task is None and not _is_long(request):
             await self._carry_out(state, request, work)
             return
         if len(self._works) >= self._settings.requests_in_flight_max:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from kvql_server.engines import base
 from kvql_server.engines.base import Order, Page
 from kvql_server.engines.hashtable.entries import Entry, Tombstone, visible
-from kvql_server.engines.hashtable.table import Table
+from kvql_server.engines.hashtable.table import Table, seen
 
 if TYPE_CHECKING:
     from kvql_server.engines.hashtable.store import Store
@@ -78,7 +78,7 @@ class Snapshot:
         while True:
             with self._store.mutex:
                 page, following = table.page(lower, upper, order, limit, self.revision, self.time)
-            if page:
+            if len(page):
                 yield page
             if following is None:
                 return
@@ -94,11 +94,10 @@ class Snapshot:
             keys, entries = list(table.entries), list(table.entries.values())
             plain = table.is_plain(self.revision)
         for at in range(0, len(keys), PAGE_PAIRS):
-            page = list(zip(keys[at : at + PAGE_PAIRS], entries[at : at + PAGE_PAIRS], strict=True))
+            page = Page(keys[at : at + PAGE_PAIRS], entries[at : at + PAGE_PAIRS])
             if not plain:
-                seen = [(key, visible(entry, self.revision, self.time)) for key, entry in page]
-                page = [(key, entry) for key, entry in seen if entry is not None]
-            if page:
+                page = seen(page, self.revision, self.time)
+            if len(page):
                 yield page
 
     async def count(self, namespace: str) -> int:

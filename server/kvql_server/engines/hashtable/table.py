@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Final
 
-from kvql_server.engines.base import Order
+from kvql_server.engines.base import Order, Page
 from kvql_server.engines.hashtable.entries import Entry, visible
 from kvql_server.engines.hashtable.order import KeyOrder
 
@@ -74,17 +74,16 @@ class Table:
 
     # ── pages ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def pairs(self, keys: list[str], revision: int, time: int) -> list[tuple[str, Entry]]:
+    def pairs(self, keys: list[str], revision: int, time: int) -> Page:
         """Those of ``keys`` that a snapshot sees, with their entries."""
-        entries = list(map(self.entries.get, keys))
-        if self.is_plain(revision):
-            return [(key, entry) for key, entry in zip(keys, entries, strict=True) if entry is not None]
-        seen = [visible(entry, revision, time) for entry in entries]
-        return [(key, entry) for key, entry in zip(keys, seen, strict=True) if entry is not None]
+        page = Page(keys, list(map(self.entries.get, keys)))
+        if self.is_plain(revision) and all(page.entries):
+            return page
+        return seen(page, revision, time)
 
     def page(
         self, start: str, end: str | None, order: Order, limit: int, revision: int, time: int
-    ) -> tuple[list[tuple[str, Entry]], str | None]:
+    ) -> tuple[Page, str | None]:
         """The next pairs in key order (or reverse), and where to go on: the next ``start`` (``end``), None at the
         end."""
         if order == "reverse":
@@ -107,3 +106,11 @@ class Table:
         for key in list(islice(reversed(self.entries), limit)):
             del self.entries[key]
         return bool(self.entries)
+
+
+def seen(page: Page, revision: int, time: int) -> Page:
+    """The pairs of ``page`` that a snapshot sees, in the states that it sees."""
+    states = [visible(entry, revision, time) for entry in page.entries]
+    if all(states):
+        return Page(page.keys, states)
+    return Page.of((key, state) for key, state in zip(page.keys, states, strict=True) if state is not None)

@@ -1,0 +1,70 @@
+"""From a place in a request back to a place in the text: the server never saw the text, it counts steps and columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvql import ast
+from kvql.compiler.expressions import step_spans
+from kvql.span import Span
+
+STEP, COLUMN = 6, 7
+"""Parts of a statement that an error on the wire may blame (``Part`` in kvql.proto); the others are the parser's."""
+
+
+def span_of(statement: ast.Statement, item: int, part: int) -> Span | None:
+    """Where in its text the ``item``-th step or column of ``statement`` stands, counted from 1; None if nowhere."""
+    if isinstance(statement, ast.Explain | ast.DryRun):
+        return span_of(statement.statement, item, part)
+    if part == COLUMN:
+        named = _columns(statement)
+        return named[item - 1].span if 0 < item <= len(named) else None
+    for node in _expressions(statement):
+        spans = step_spans(node)
+        if item <= len(spans):
+            return spans[item - 1] or node.span
+        item -= len(spans)
+    return None
+
+
+def _columns(statement: ast.Statement) -> tuple[ast.Name, ...]:
+    match statement:
+        case ast.Insert(columns=columns):
+            return columns
+        case ast.CreateNamespace(fields=fields):
+            return tuple(field.name for field in fields)
+    return ()
+
+
+def _expressions(statement: ast.Statement) -> Iterator[ast.Expression]:
+    """The expressions of a statement in the order in which the fields of its message hold them."""
+    match statement:
+        case ast.Select():
+            yield from (item.expression for item in statement.items)
+            yield from filter(None, [statement.where])
+            yield from statement.group_by
+            yield from filter(None, [statement.having])
+            yield from (order.expression for order in statement.order_by)
+        case ast.Insert():
+            yield from (value for row in statement.rows for value in row if not _is_plain(value))
+            conflict = statement.on_conflict
+            if conflict is not None:
+                yield from (assignment.value for assignment in conflict.assignments)
+                yield from filter(None, [conflict.where])
+            yield from (item.expression for item in statement.returning)
+        case ast.Update():
+            yield from (assignment.value for assignment in statement.assignments)
+            yield from filter(None, [statement.where])
+            yield from (item.expression for item in statement.returning)
+        case ast.Delete():
+            yield from filter(None, [statement.where])
+            yield from (item.expression for item in statement.returning)
+        case ast.Put(pairs=pairs) | ast.Upsert(pairs=pairs):
+            yield from (pair.value for pair in pairs if not _is_plain(pair.value))
+        case ast.UpdateKey(pair=pair):
+            yield pair.value
+
+
+def _is_plain(node: ast.Expression) -> bool:
+    """Whether a value travels as a constant and not as a program."""
+    return isinstance(node, ast.Literal | ast.Param)

@@ -1,0 +1,138 @@
+"""UPDATE … SET, DELETE FROM, TRUNCATE: writes to the pairs that a condition names, one commit each."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+from kvql.result import Result
+from kvql.v1 import kvql_pb2 as pb
+from kvql_server.catalog import Namespace
+from kvql_server.executor import expressions, lists
+from kvql_server.executor.access_path import FULL, Path
+from kvql_server.executor.assignments import Assignments, words_only
+from kvql_server.executor.call import Call
+from kvql_server.executor.explain import described, explained
+from kvql_server.executor.expressions import Builder, Scope
+from kvql_server.executor.expressions import text as sql
+from kvql_server.executor.pipeline import Stage
+from kvql_server.executor.returning import Returning
+from kvql_server.transaction import Transaction
+
+
+class _Search:
+    """The pairs that WHERE names, as pages of rows with what is computed for each."""
+
+    def __init__(self, transaction: Transaction, call: Call, namespace: str, record: Namespace) -> None:
+        self.transaction = transaction
+        self.call = call
+        self.namespace = namespace
+        self.builder = Builder(
+            Scope(namespace, record.fields), transaction.time, call.settings.expression_steps_max
+        )  # fmt: skip
+        self.path: Path = FULL
+        self.condition = ""
+        self.stages: list[Stage] = []
+
+    def where(self, command: pb.UpdateRowsCommand | pb.DeleteRowsCommand, base: int) -> None:
+        if command.HasField("where"):
+            self.builder.clause = "WHERE"
+            test = self.builder.program(command.where, base)
+            self.path = test.path
+            self.condition = "" if test.path.exact else test.truth
+        self.stages = [Stage("read", described(self.path, self.namespace, "key"))]
+        if self.condition:
+            self.stages.append(Stage("filter", sql.text(command.where)))
+
+    async def pages(self, row: str) -> AsyncIterator[list[Any]]:
+        function = expressions.page_function(self.builder, row, self.condition)
+        async for page in lists.read(self.transaction, self.namespace, self.path):
+            await self.call.work.turn()
+            found = function(page)
+            if found:
+                yield found
+
+
+async def _target(transaction: Transaction, call: Call, named: str) -> tuple[str, Namespace]:
+    namespace = call.namespace(named)
+    return namespace, await call.access.existing(transaction, call.principal, namespace)
+
+
+async def update(transaction: Transaction, call: Call) -> Result:
+    """UPDATE ns SET …: every pair that matches, in one commit; unqualified columns of RETURNING are the new ones."""
+    command = call.request.update_rows
+    namespace, record = await _target(transaction, call, command.namespace)
+    search = _Search(transaction, call, namespace, record)
+    search.builder.clause = "SET"
+    assignments = Assignments(search.builder, command.assignments, record, 0)
+    search.where(command, assignments.base)
+    returning = Returning(
+        transaction, call, namespace, record, command.returning, assignments.base + len(command.where.steps),
+        old=("o", False), new=("e", False),
+    )  # fmt: skip
+    shown = ", ".join(f"{'.'.join(a.path)} = {sql.text(a.expression)}" for a in command.assignments)
+    search.stages.append(Stage("update", shown))
+    if call.request.mode == pb.MODE_EXPLAIN:
+        return explained(search.stages)
+    started, count, words = time.perf_counter(), 0, words_only(call, record)
+    async for page in search.pages(f"(k, e, {assignments.row})"):
+        for key, entry, values in page:
+            value, expires_at = assignments.apply(key, entry, values, words)
+            transaction.put(namespace, key, value, expires_at)
+        if returning.wanted:
+            keys = [key for key, _, _ in page]
+            now = await transaction.get_many(namespace, keys)
+            returning.add([(k, n, e) for (k, e, _), n in zip(page, now, strict=True)])
+        count += len(page)
+    return _done(search, returning, count, started)
+
+
+async def delete(transaction: Transaction, call: Call) -> Result:
+    """DELETE FROM ns …: every pair that matches, in one commit."""
+    command = call.request.delete_rows
+    namespace, record = await _target(transaction, call, command.namespace)
+    search = _Search(transaction, call, namespace, record)
+    search.where(command, 0)
+    returning = Returning(
+        transaction, call, namespace, record, command.returning, len(command.where.steps),
+        old=("e", False), new=("o", True),
+    )  # fmt: skip
+    search.stages.append(Stage("delete", f"from namespace {namespace}"))
+    if call.request.mode == pb.MODE_EXPLAIN:
+        return explained(search.stages)
+    started, count = time.perf_counter(), 0
+    async for page in search.pages("(k, e, None)"):
+        for key, _, _ in page:
+            transaction.delete(namespace, key)
+        returning.add(page)
+        count += len(page)
+    return _done(search, returning, count, started)
+
+
+async def truncate(transaction: Transaction, call: Call) -> Result:
+    """TRUNCATE NAMESPACE ns: every pair, without reading them."""
+    namespace, _ = await _target(transaction, call, call.request.truncate.namespace)
+    stage = Stage("truncate", f"every pair of namespace {namespace}")
+    if call.request.mode == pb.MODE_EXPLAIN:
+        return explained([stage])
+    started = time.perf_counter()
+    count = await transaction.count(namespace)
+    transaction.clear(namespace)
+    if call.request.mode == pb.MODE_EXPLAIN_ANALYZE:
+        return _analyzed([stage], count, started)
+    return Result(row_count=count)
+
+
+def _done(search: _Search, returning: Returning, count: int, started: float) -> Result:
+    if search.call.request.mode == pb.MODE_EXPLAIN_ANALYZE:
+        return _analyzed(search.stages, count, started)
+    result = returning.result(count)
+    result.notices = [*expressions.notices(search.builder), *result.notices]
+    return result
+
+
+def _analyzed(stages: list[Stage], count: int, started: float) -> Result:
+    """The last stage with what the whole took: reading and writing go page by page."""
+    stages[-1].rows, stages[-1].time_s = count, time.perf_counter() - started
+    return explained(stages, pb.MODE_EXPLAIN_ANALYZE)

@@ -1,0 +1,309 @@
+"""From the flat postfix programs of the wire to the source of Python functions.
+
+Nothing of a request's text ever becomes source: names are looked up in fixed tables, constants are bound as variables,
+and the source is built from templates alone. Equal shapes therefore give equal sources, which are compiled once a
+process (``generated``).
+
+A row function sees ``k`` (the key), ``e`` (the entry) and, where a statement has two states of a pair, ``o`` (the
+other one). AND, OR, IN and the like are n-ary and flat; an operand that is nested deep becomes a function of its own, so
+no input makes Python's compiler run out of depth. In a grouped query (``grouping``) the outer functions see the values
+of the groups as ``k`` and those of the aggregates as ``e``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from kvql import errors
+from kvql.codec import decode_values
+from kvql.errors import Error
+from kvql.v1 import kvql_pb2 as pb
+from kvql.values import Type, from_micros, type_of
+from kvql_server.executor import operators
+from kvql_server.executor.aggregates import AGGREGATES
+from kvql_server.executor.expressions import conditions, runtime, values
+from kvql_server.executor.expressions.fields import Decoder, FieldPath
+from kvql_server.executor.expressions.grouping import Grouping
+from kvql_server.executor.expressions.items import (
+    DEPTH_MAX,
+    DISTINCT,
+    FILTER,
+    HAS_ELSE,
+    HAS_ESCAPE,
+    HAS_OPERAND,
+    Item,
+    malformed,
+    names_of,
+)
+from kvql_server.executor.expressions.scope import Scope, columns_of
+
+Handler = Callable[["Builder", pb.Step, list[Item]], Item]
+
+_ONE: Final = frozenset({pb.OP_NOT, pb.OP_IS_NULL, pb.OP_IS_MISSING, pb.OP_NEGATE, pb.OP_PLUS, pb.OP_FIELD})
+_NONE: Final = frozenset({pb.OP_CONSTANT, pb.OP_COLUMN, pb.OP_STAR})
+
+
+def operands(step: pb.Step) -> int:
+    """How many operands a step takes from the stack."""
+    op, arity, flags = step.op, step.arity, step.flags
+    if op in _NONE:
+        return 0
+    if op in _ONE:
+        return 1
+    if op == pb.OP_CALL:
+        return arity + bool(flags & FILTER)
+    if op == pb.OP_CAST:
+        return arity or 1
+    if op in (pb.OP_AND, pb.OP_OR, pb.OP_JSON_ARRAY):
+        return arity
+    if op == pb.OP_IN:
+        return arity + 1
+    if op == pb.OP_CASE:
+        return 2 * arity + bool(flags & HAS_OPERAND) + bool(flags & HAS_ELSE)
+    if op == pb.OP_JSON_OBJECT:
+        return 2 * arity
+    if op == pb.OP_BETWEEN:
+        return 3
+    return 2 + bool(op == pb.OP_LIKE and flags & HAS_ESCAPE)
+
+
+class Builder:
+    """Turns programs into source; the programs of one statement share its constants and its limit of steps.
+
+    ``now`` is in microseconds since 1970. ``clause`` names the clause at hand for errors.
+    """
+
+    def __init__(self, scope: Scope, now: int, steps_max: int) -> None:
+        self.scope = scope
+        self.clause = "an expression"
+        self.grouping: Grouping | None = None
+        self.skipped = operators.Skipped()
+        self.variables: dict[str, Any] = {**runtime.NAMES, "ttl_of": runtime.ttl_of(now), "skipped": self.skipped}
+        self.functions: list[str] = []
+        self.paths: dict[tuple[str, tuple[str | int, ...]], FieldPath] = {}
+        """By the source of the value that is reached into, and the steps."""
+        self.base = 0
+        """Steps of the statement's programs before the one at hand: errors count over all of them."""
+        self._decode = Decoder()
+        self._now = now
+        self._steps_left = steps_max
+        self._count = 0
+        self._expanding = False
+        self._inside: frozenset[int] = frozenset()
+        """Steps of the program at hand that belong to an aggregate's arguments: they are about rows, not groups."""
+        self.about_rows = False
+        """Nothing is replaced by the value of its group: the arguments of aggregates, and GROUP BY itself."""
+
+    # ── names and constants ───────────────────────────────────────────────────────────────────────────────────
+
+    def name(self, letter: str) -> str:
+        self._count += 1
+        return f"{letter}{self._count}"
+
+    def bind(self, value: Any) -> str:
+        """The name of a variable that holds ``value``."""
+        name = self.name("c")
+        self.variables[name] = value
+        return name
+
+    def constant(self, value: Any, kind: Type | None = None) -> Item:
+        """``value`` as an operand; ``kind`` is its type if it is NULL of one."""
+        known = kind if value is None else type_of(value)
+        return Item(self.bind(value), is_constant=True, value=value, type=known)
+
+    def function(self, body: str) -> str:
+        """The call of a new function with this body (lines with their indent)."""
+        name = self.name("f")
+        self.functions.append(f"def {name}(k, e, o=None):\n{body}\n")
+        return f"{name}(k, e, o)" if self.scope.qualifiers else f"{name}(k, e)"
+
+    # ── programs ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    def program(self, expression: pb.Expression, base: int | None = None) -> Item:
+        """The whole program as one operand; 22023 if it is malformed, 54001 if it is too long.
+
+        ``base``: where its steps start among the statement's, if an error is to be told by place.
+        """
+        if base is not None:
+            self.base = base
+        steps = expression.steps
+        self._steps_left -= len(steps)
+        if self._steps_left < 0:
+            raise errors.error(errors.TOO_COMPLEX, "the expression is too long", hint="split the statement")
+        constants = decode_values(expression.constants, intervals=True)
+        outer, self._inside = self._inside, self._inside
+        if self.grouping is not None and not self.about_rows:
+            self._inside = inside_aggregates(expression)
+        stack: list[Item] = []
+        at = 0
+        try:
+            for at, step in enumerate(steps):
+                stack.append(self._step(step, at, expression.names, constants, stack))
+        except Error as e:
+            if base is not None and not e.item and e.span is None:
+                e.item, e.part = base + at + 1, pb.PART_STEP
+            raise
+        finally:
+            self._inside = outer
+        if len(stack) != 1:
+            raise malformed("it does not leave one value")
+        if stack[0].is_star:
+            raise malformed("* is no value")
+        return stack[0]
+
+    def _step(
+        self, step: pb.Step, at: int, names: Sequence[str], constants: list[Any], stack: list[Item]
+    ) -> Item:  # fmt: skip
+        count = operands(step)
+        if count > len(stack):
+            raise malformed("an operand is missing")
+        children = stack[len(stack) - count :]
+        del stack[len(stack) - count :]
+        op = step.op
+        if op == pb.OP_CONSTANT:
+            if step.argument >= len(constants):
+                raise malformed("a constant is missing")
+            item = self.constant(constants[step.argument])
+        elif op == pb.OP_COLUMN:
+            item = self._column(names_of(names, step.argument, step.arity or 1), at)
+        elif op == pb.OP_CALL:
+            item = self._call(names_of(names, step.argument, 1)[0].lower(), step, children)
+        else:
+            if any(child.is_star for child in children):
+                raise malformed("* is no value")
+            item = self._operator(step, names, children)
+        if self.grouping is not None:
+            item = self._grouped(item, step, at, names, children)
+        return self._shallow(item)
+
+    def _operator(self, step: pb.Step, names: Sequence[str], children: list[Item]) -> Item:
+        op = step.op
+        if op == pb.OP_STAR:
+            return Item("", is_star=True)
+        if op == pb.OP_CAST:
+            return self.folded(values.cast(self, names_of(names, step.argument, 1)[0], children), children)
+        if op == pb.OP_FIELD:
+            return values.index(self, children[0], self.constant(names_of(names, step.argument, 1)[0]))
+        handler = _HANDLERS.get(op)
+        if handler is None:
+            raise malformed(f"unknown operator {op}")
+        return self.folded(handler(self, step, children), children)
+
+    def folded(self, item: Item, children: Sequence[Item]) -> Item:
+        """The item's value, where all its operands are constants; an expression that fails is left for its row."""
+        if not children or not all(child.is_constant for child in children):
+            return item
+        try:
+            value = self.run(f"def folded(k, e, o=None):\n return {item.code}\n", "folded")(None, None)
+        except Error:
+            return item
+        return self.constant(value, item.type)
+
+    def run(self, source: str, name: str) -> Any:
+        """What ``name`` is after the functions so far and ``source`` were executed."""
+        from kvql_server.executor.expressions.generated import execute
+
+        return execute("".join(self.functions) + source, self.variables)[name]
+
+    def _shallow(self, item: Item) -> Item:
+        if item.depth < DEPTH_MAX:
+            return item
+        code = self.function(f" return {item.code}")
+        item.code, item.depth, item.parts, item.test, item.raw, item.place = code, 1, (), "", "", None
+        return item
+
+    # ── columns ───────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _column(self, parts: list[str], at: int) -> Item:
+        alias = None if self._expanding else self.scope.alias(parts)
+        if alias is not None:
+            all_inside = self.about_rows
+            self._expanding, self.about_rows = True, all_inside or at in self._inside
+            try:
+                return self.program(alias)
+            finally:
+                self._expanding, self.about_rows = False, all_inside
+        found = self.scope.find(parts)
+        code, kind = columns_of(found.entry, found.nullable, found.column)
+        if found.path:
+            item = self.path_item(code, found.path)
+            if found.declared is not None:
+                item = values.declared(self, item, found.declared)
+        else:
+            item = Item(code, code.count("("), kind, is_key=code == "k")
+        if self.grouping is not None:
+            item.loose = (".".join(parts), self.base + at + 1)
+            item.identity = self.grouping.intern(("column", found.column, found.entry, found.path))
+        return item
+
+    def path_item(self, value: str, steps: tuple[str | int, ...]) -> Item:
+        """A piece of the JSON value whose source is ``value``."""
+        path = self.paths.get((value, steps))
+        if path is None:
+            path = self.paths[value, steps] = FieldPath(steps, self._decode)
+            path.name = self.bind(path)
+        raw = f"{path.name}({value})"
+        return Item(f"present({raw})", value.count("(") + 2, raw=raw, place=(value, steps))
+
+    # ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _call(self, name: str, step: pb.Step, children: list[Item]) -> Item:
+        if name in AGGREGATES:
+            return self._aggregate(name, step, children)
+        if any(child.is_star for child in children) or step.flags & (DISTINCT | FILTER):
+            what = "*" if any(c.is_star for c in children) else "FILTER" if step.flags & FILTER else "DISTINCT"
+            raise errors.error(errors.SYNTAX, f"{what} belongs to aggregates, and {shown(name)} is none")
+        if name == "now" and not children:
+            return self.constant(from_micros(self._now))
+        item = values.call(self, name, children)
+        return self.folded(item, children) if children else item
+
+    def _aggregate(self, name: str, step: pb.Step, children: list[Item]) -> Item:
+        condition = children.pop() if step.flags & FILTER else None
+        if self.grouping is None:
+            raise errors.error(
+                errors.GROUPING, f"aggregate functions are not allowed in {self.clause}",
+                hint="conditions on aggregates stand in HAVING" if self.clause == "WHERE" else None,
+            )  # fmt: skip
+        return self.grouping.aggregate(name, bool(step.flags & DISTINCT), children, condition)
+
+    def _grouped(self, item: Item, step: pb.Step, at: int, names: Sequence[str], children: list[Item]) -> Item:
+        """What the item is beside the groups: one of their values, or something that still holds a row's column."""
+        grouping = self.grouping
+        assert grouping is not None
+        if not item.identity:
+            name = names[step.argument] if step.op in (pb.OP_CALL, pb.OP_CAST, pb.OP_FIELD) else ""
+            own = (type(item.value).__name__, str(item.value)) if step.op == pb.OP_CONSTANT else ()
+            identity = (step.op, step.flags, step.arity, name.lower(), *own, *[c.identity for c in children])
+            item.identity = grouping.intern(identity)
+        item.aggregated = item.aggregated or any(child.aggregated for child in children)
+        if not self.about_rows and at not in self._inside:
+            known = grouping.known(item)
+            if known is not None:
+                return known
+        if item.loose is None and not item.is_constant:
+            item.loose = next((c.loose for c in children if c.loose is not None), None)
+        return item
+
+
+def inside_aggregates(expression: pb.Expression) -> frozenset[int]:
+    """The places of the steps that belong to an argument of an aggregate."""
+    found: set[int] = set()
+    starts: list[int] = []
+    for at, step in enumerate(expression.steps):
+        count = operands(step)
+        start = starts[-count] if 0 < count <= len(starts) else at
+        del starts[len(starts) - min(count, len(starts)) :]
+        starts.append(start)
+        if step.op == pb.OP_CALL and step.argument < len(expression.names):
+            if expression.names[step.argument].lower() in AGGREGATES:
+                found.update(range(start, at))
+    return frozenset(found)
+
+
+def shown(name: str) -> str:
+    return name if name.isidentifier() and len(name) <= 64 else "of that name"
+
+
+_HANDLERS: Final[dict[int, Handler]] = {**conditions.HANDLERS, **values.HANDLERS}

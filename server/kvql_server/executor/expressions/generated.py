@@ -1,0 +1,119 @@
+"""The finished functions: over pages of pairs, over groups, over one row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
+from types import CodeType
+from typing import Any, TypeAlias
+
+from kvql.result import Notice, ResultColumn
+from kvql.v1 import kvql_pb2 as pb
+from kvql.values import type_of
+from kvql_server.engines.base import Page
+from kvql_server.executor.expressions.builder import Builder
+from kvql_server.executor.expressions.fields import FieldPath
+from kvql_server.executor.expressions.items import Item
+from kvql_server.executor.expressions.scope import COLUMNS, Scope, nearest
+
+Row: TypeAlias = tuple[Any, ...]
+Rows: TypeAlias = list[Row]
+PageFunction: TypeAlias = Callable[[Page], list[Any]]
+"""The rows of those pairs of a page that satisfy the condition."""
+
+
+@lru_cache(maxsize=1024)
+def _code(source: str) -> CodeType:
+    return compile(source, "<expression>", "exec")
+
+
+def execute(source: str, variables: dict[str, Any]) -> dict[str, Any]:
+    """Define what ``source`` defines among ``variables``."""
+    exec(_code(source), variables)  # noqa: S102 - built from templates, see the builder
+    return variables
+
+
+def cells(items: Iterable[Item]) -> str:
+    """The source of a tuple of these."""
+    return f"({''.join(f'{item.code}, ' for item in items)})"
+
+
+def page_function(builder: Builder, row: str, condition: str = "") -> PageFunction:
+    """``row`` for each pair that satisfies ``condition`` (source; empty: every pair)."""
+    keys = _names_key(row) or _names_key(condition) or bool(builder.functions)
+    loop = "k, e in page" if keys else "e in page.entries"
+    if not keys and not _names_entry(row) and not _names_entry(condition):
+        loop = "e in page.keys"
+    tail = f" if {condition}" if condition else ""
+    return builder.run(f"def rows(page):\n return [{row} for {loop}{tail}]\n", "rows")  # type: ignore[no-any-return]
+
+
+def _names_key(source: str) -> bool:
+    """Whether the key is read: ``k`` as a word of its own, which no other name of generated code is."""
+    return re.search(r"(?<![\w.'\"])k(?!\w)", source) is not None
+
+
+def _names_entry(source: str) -> bool:
+    return re.search(r"(?<![\w.'\"])e(?!\w)", source) is not None
+
+
+def change_function(builder: Builder, row: str) -> Callable[[Iterable[tuple[str, Any, Any]]], Rows]:
+    """``row`` for each (key, entry, other entry): RETURNING, and what ON CONFLICT computes."""
+    source = f"def rows(changes):\n return [{row} for k, e, o in changes]\n"
+    return builder.run(source, "rows")  # type: ignore[no-any-return]
+
+
+def group_function(builder: Builder, row: str, condition: str) -> Callable[[Iterable[tuple[Row, Row]]], Rows]:
+    """``row`` for each (values of the group, values of the aggregates) that satisfies HAVING."""
+    tail = f" if {condition}" if condition else ""
+    source = f"def rows(groups):\n return [{row} for k, e in groups{tail}]\n"
+    return builder.run(source, "rows")  # type: ignore[no-any-return]
+
+
+# ── expressions that name no column ───────────────────────────────────────────────────────────────────────────────
+
+
+def constant(expression: pb.Expression, now: int, steps_max: int = 10_000) -> Any:
+    """The value of an expression that names no column."""
+    return constants([("", expression)], now, steps_max)[1][0]
+
+
+def constants(
+    projections: Sequence[tuple[str, pb.Expression]], now: int, steps_max: int, scope: Scope | None = None
+) -> tuple[tuple[ResultColumn, ...], Row]:
+    """One row of expressions that name no column (SELECT 1 + 2): its columns and its values."""
+    builder = Builder(scope or Scope(), now, steps_max)
+    items, base = [], 0
+    for name, expression in projections:
+        items.append((name, builder.program(expression, base)))
+        base += len(expression.steps)
+    function = builder.run(f"def row(k, e):\n return {cells(item for _, item in items)}\n", "row")
+    values = function(None, None)
+    columns = tuple(
+        ResultColumn(name, item.type if value is None else type_of(value))
+        for (name, item), value in zip(items, values, strict=True)
+    )
+    return columns, values
+
+
+# ── notices ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def notices(builder: Builder) -> list[Notice]:
+    """What a statement has to say when all its rows are read: comparisons without an answer, fields that no row had."""
+    out = []
+    for kind, count in sorted(builder.skipped.types.items()):
+        rows = "1 row" if count == 1 else f"{count:,} rows"
+        out.append(Notice(f"{rows} skipped: value is {kind.name}"))
+    for path in builder.paths.values():
+        if path.asked and not path.found:
+            out.append(_absent(path))
+    return out
+
+
+def _absent(path: FieldPath) -> Notice:
+    shown = ".".join(map(str, path.steps))
+    last = next((s for s in reversed(path.steps) if isinstance(s, str)), shown)
+    near = nearest(last, [*path.names, *COLUMNS])
+    return Notice(f"no row has a field {shown}", f"did you mean {near}?" if near else None)

@@ -1,0 +1,131 @@
+"""What names mean in a statement: columns of the pair, declared fields, fields of JSON values, aliases.
+
+A name is looked up in this order: the namespace's own name or a qualifier (``old``, ``new``, ``excluded``) in front; the
+pair's columns, in any case; declared fields; aliases; and at last, where no fields are declared, a field of the JSON
+value, exactly as written. ORDER BY asks the aliases first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Final, NamedTuple
+
+from kvql import errors
+from kvql.errors import Error
+from kvql.v1 import kvql_pb2 as pb
+from kvql.values import Type
+from kvql_server.catalog import Field
+
+# column -> (source, with {} for the entry; type)
+COLUMNS: Final[dict[str, tuple[str, Type | None]]] = {
+    "key": ("k", Type.TEXT),
+    "value": ("{}.value", None),
+    "type": ("type_name({}.value)", Type.TEXT),
+    "version": ("{}.version", Type.INTEGER),
+    "revision": ("({}.revision or None)", Type.INTEGER),
+    "created_at": ("time_of({}.created_at)", Type.TIMESTAMP),
+    "updated_at": ("time_of({}.updated_at)", Type.TIMESTAMP),
+    "updated_by": ("{}.updated_by", Type.TEXT),
+    "comment": ("({}.comment or None)", Type.TEXT),
+    "expires_at": ("time_of({}.expires_at)", Type.TIMESTAMP),
+    "ttl": ("ttl_of({}.expires_at)", Type.INTERVAL),
+    "size": ("size_of({}.value)", Type.INTEGER),
+}
+
+
+class Found(NamedTuple):
+    """What a name turned out to be."""
+
+    column: str
+    """``value`` for a field."""
+    entry: str
+    """The variable that holds the entry."""
+    nullable: bool
+    """Whether there may be no such entry (OLD of an inserted pair)."""
+    path: tuple[str, ...] = ()
+    declared: Field | None = None
+
+
+@dataclass(slots=True)
+class Scope:
+    """``namespace`` None: there is no pair to read from (SELECT 1 + 2, VALUES)."""
+
+    namespace: str | None = None
+    fields: Sequence[Field] = ()
+    qualifiers: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    """Name in front -> (variable of the entry, may be None)."""
+    aliases: Mapping[str, pb.Expression] = field(default_factory=dict)
+    aliases_first: bool = False
+    hint: str = "there is no pair to read it from"
+
+    def alias(self, parts: list[str]) -> pb.Expression | None:
+        """The expression that an alias stands for, if the name is one here."""
+        if len(parts) > 1 or not self.aliases:
+            return None
+        name = parts[0]
+        if not self.aliases_first and self.namespace is not None and (name.lower() in COLUMNS or self._field(name)):
+            return None
+        exact = self.aliases.get(name)
+        if exact is not None:
+            return exact
+        return next((e for alias, e in self.aliases.items() if alias.lower() == name.lower()), None)
+
+    def find(self, parts: list[str]) -> Found:
+        """What a name of columns means; 42703 if nothing."""
+        shown = ".".join(parts)
+        entry, nullable = "e", False
+        if self.namespace is None and not self.qualifiers:
+            raise errors.error(errors.UNKNOWN_COLUMN, f"column {shown} does not exist", hint=self.hint)
+        if len(parts) > 1:
+            qualifier = self.qualifiers.get(parts[0].lower())
+            if qualifier is not None:
+                (entry, nullable), parts = qualifier, parts[1:]
+            elif parts[0] == self.namespace:
+                parts = parts[1:]
+        first, rest = parts[0], tuple(parts[1:])
+        column = first.lower()
+        if column in COLUMNS:
+            if rest and column != "value":
+                raise errors.error(errors.UNKNOWN_COLUMN, f"column {column} has no fields ({shown})")
+            return Found(column, entry, nullable, rest)
+        if self.fields:
+            declared = self._field(first)
+            if declared is None:
+                raise self.unknown(first)
+            return Found("value", entry, nullable, (declared.name, *rest), None if rest else declared)
+        return Found("value", entry, nullable, tuple(parts))
+
+    def _field(self, name: str) -> Field | None:
+        for one in self.fields:
+            if one.name == name:
+                return one
+        return next((one for one in self.fields if one.name.lower() == name.lower()), None)
+
+    def unknown(self, name: str) -> Error:
+        """42703 with the nearest name."""
+        known = [one.name for one in self.fields] + list(COLUMNS)
+        return errors.error(
+            errors.UNKNOWN_COLUMN, f"column {name} does not exist",
+            hint=f"did you mean {near}?" if (near := nearest(name, known)) else f"the columns are {', '.join(known)}",
+        )  # fmt: skip
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that ``name`` is most likely a slip of."""
+    lower = {k.lower(): k for k in reversed(known)}
+    found = get_close_matches(name.lower()[:100], list(lower), 1, 0.6)
+    return lower[found[0]] if found else None
+
+
+def columns_of(entry: str, nullable: bool, column: str) -> tuple[str, Type | None]:
+    """The source of a column of the pair in a variable, and its type."""
+    template, kind = COLUMNS[column]
+    code = template.format(entry)
+    return (f"({code} if {entry} is not None else None)" if nullable else code), kind
+
+
+def star(fields: Sequence[Field]) -> list[str]:
+    """What ``*`` stands for."""
+    return [one.name for one in fields] if fields else ["key", "value"]

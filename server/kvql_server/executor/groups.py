@@ -1,0 +1,145 @@
+"""GROUP BY and aggregates: what is collected while pages go by."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Hashable
+from typing import Any, Final
+
+from kvql_server.engines.base import Page
+from kvql_server.executor.aggregates import Accumulator, make
+from kvql_server.executor.call import Work
+from kvql_server.executor.expressions import Builder, Grouping, Item, page_function
+from kvql_server.executor.expressions.grouping import Aggregate
+from kvql_server.executor.ordering import order_key
+from kvql_server.executor.pipeline import PAGE_ROWS, Memory, ordered
+
+_SKIP: Final = object()
+"""Stands for a row that an aggregate's FILTER leaves out."""
+_GROUP_BYTES: Final = 500
+"""What a group costs beside its values, for each aggregate."""
+
+Groups = AsyncIterator[list[tuple[tuple[Any, ...], tuple[Any, ...]]]]
+"""Pages of (values of the group, values of the aggregates)."""
+
+
+def _argument(aggregate: Aggregate) -> str:
+    """The source of what one row gives to an aggregate."""
+    if not aggregate.arguments:
+        return "True"
+    if len(aggregate.arguments) == 1:
+        return aggregate.arguments[0]
+    return f"({', '.join(aggregate.arguments)})"
+
+
+def _feed(accumulator: Accumulator, aggregate: Aggregate, values: list[Any]) -> None:
+    if aggregate.arguments:
+        accumulator.add_many(values)
+    else:
+        accumulator.add_count(len(values))
+
+
+# ── one group: all rows ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def whole(builder: Builder, grouping: Grouping, condition: str) -> Callable[[AsyncIterator[Page]], Groups]:
+    """The aggregates over everything that is read: one group, also of no rows."""
+    aggregates = grouping.aggregates
+    first, inner = None, condition
+    if len(aggregates) != 1 and condition:
+        # the condition once a row, whatever the number of aggregates
+        first, inner = page_function(builder, "(k, e)", condition), ""
+    functions = [
+        page_function(builder, _argument(a), " and ".join(f"({c})" for c in (inner, a.condition) if c))
+        for a in aggregates
+    ]
+
+    async def run(pages: AsyncIterator[Page]) -> Groups:
+        accumulators = [make(a.name, a.distinct) for a in aggregates]
+        async for page in pages:
+            matched = page if first is None else Page.of(first(page))
+            for accumulator, aggregate, function in zip(accumulators, aggregates, functions, strict=True):
+                _feed(accumulator, aggregate, function(matched))
+        yield [((), tuple([a.result() for a in accumulators]))]
+
+    return run
+
+
+# ── many groups ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class _State:
+    __slots__ = ("accumulators", "values")
+
+    def __init__(self, values: tuple[Any, ...], aggregates: list[Aggregate]) -> None:
+        self.values = values
+        self.accumulators = [make(a.name, a.distinct) for a in aggregates]
+
+
+def grouped(
+    builder: Builder, grouping: Grouping, condition: str, memory: Memory, work: Work
+) -> Callable[[AsyncIterator[Page]], Groups]:
+    """A row for each group, in the order of the groups' values."""
+    aggregates, groups = grouping.aggregates, grouping.groups
+    builder.variables["SKIP"] = _SKIP
+    row = f"({_key(groups)}, ({_cells(groups)}), ({''.join(_filtered(a) + ', ' for a in aggregates)}))"
+    function = page_function(builder, row, condition)
+
+    async def run(pages: AsyncIterator[Page]) -> Groups:
+        states: dict[Hashable, _State] = {}
+        async for page in pages:
+            buckets: dict[Hashable, tuple[tuple[Any, ...], list[tuple[Any, ...]]]] = {}
+            for key, values, arguments in function(page):
+                bucket = buckets.get(key)
+                if bucket is None:
+                    buckets[key] = (values, [arguments])
+                else:
+                    bucket[1].append(arguments)
+            for key, (values, rows) in buckets.items():
+                state = states.get(key)
+                if state is None:
+                    state = states[key] = _State(values, aggregates)
+                    memory.hold([values])
+                    memory.take(_GROUP_BYTES * (1 + len(aggregates)))
+                _add(state, aggregates, rows)
+        async for page_of_groups in _in_order(states, memory, work):
+            yield page_of_groups
+
+    return run
+
+
+def _add(state: _State, aggregates: list[Aggregate], rows: list[tuple[Any, ...]]) -> None:
+    for at, (accumulator, aggregate) in enumerate(zip(state.accumulators, aggregates, strict=True)):
+        values = [r[at] for r in rows]
+        if aggregate.condition:
+            values = [v for v in values if v is not _SKIP]
+        _feed(accumulator, aggregate, values)
+
+
+async def _in_order(states: dict[Hashable, _State], memory: Memory, work: Work) -> Groups:
+    """The groups in the order of their values: the same on every engine, whatever the order of reading was."""
+
+    async def pages() -> AsyncIterator[list[Any]]:
+        waiting = list(states.values())
+        for at in range(0, len(waiting), PAGE_ROWS):
+            yield [
+                (tuple(map(order_key, s.values)), (s.values, tuple([a.result() for a in s.accumulators])))
+                for s in waiting[at : at + PAGE_ROWS]
+            ]
+
+    async for page in ordered(pages(), False, memory, work):
+        yield page
+
+
+def _key(groups: list[Item]) -> str:
+    """The source of what makes two rows one group."""
+    keys = [f"group_key({g.code})" for g in groups]
+    return keys[0] if len(keys) == 1 else f"({', '.join(keys)})"
+
+
+def _cells(groups: list[Item]) -> str:
+    return "".join(f"{g.code}, " for g in groups)
+
+
+def _filtered(aggregate: Aggregate) -> str:
+    argument = _argument(aggregate)
+    return f"({argument} if {aggregate.condition} else SKIP)" if aggregate.condition else argument
