@@ -118,6 +118,8 @@ class Client:
             lane.prepare(request, timeout)
             if direct is not None:
                 result = direct(request)
+                if source is not None and type(result.rows) is not list and result.columns is not None:
+                    result.rows = _located_rows(result.rows, source)
             else:
                 self._check_open()
                 result = self._drive(self._exchange(request, source))
@@ -241,6 +243,14 @@ class Client:
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+def _located_rows(rows: Iterable[Any], source: str) -> Iterator[Any]:
+    """Rows that are computed while they are read; an error among them gets its place in the text."""
+    try:
+        yield from rows
+    except Error as e:
+        raise located(e, source) from None
 
 
 _BEGIN: Final = ast.Begin()

@@ -74,7 +74,7 @@ def _lines(nodes: tuple[Node, ...], width: float) -> Any:
         line = lines[-1]
         if line and node != _CLOSING and railroad.Sequence(*(i for _, i in line), item).width > width:
             words = len(line)
-            while words and isinstance(line[words - 1][0], Word):
+            while words and isinstance(line[words - 1][0], Word) and line[words - 1][0] != _CLOSING:
                 words -= 1
             moved = line[words or len(line) :]
             del line[words or len(line) :]

@@ -26,7 +26,7 @@ _SETTABLE: Final = ("value", "expires_at")
 class Target:
     """What one assignment sets: a column, or a field at ``path`` (``column`` is then empty)."""
 
-    __slots__ = ("column", "field", "path")
+    __slots__ = ("column", "field", "path", "step")
 
     def __init__(self, scope: Scope, parts: Sequence[str]) -> None:
         first, rest = parts[0], tuple(parts[1:])
@@ -34,6 +34,8 @@ class Target:
         self.column = ""
         self.path: tuple[str, ...] = ()
         self.field: Field | None = None
+        self.step = 0
+        """The last step of its expression among the statement's, from 1, to tell where an error came from."""
         if column in COLUMNS and not (column == "value" and rest):
             if column not in _SETTABLE or rest:
                 hint = "set expires_at: now() + 5m" if column == "ttl" else "value, expires_at and fields can be set"
@@ -63,6 +65,7 @@ class Assignments:
                 raise
             items.append(builder.program(assignment.expression, base))
             base += len(assignment.expression.steps)
+            self.targets[-1].step = base
         self._check_once(base)
         self.row = cells(items)
         self.base = base
@@ -85,16 +88,20 @@ class Assignments:
         """The value and ``expires_at`` that the pair gets; every rule for values is checked."""
         value, expires_at = entry.value, entry.expires_at
         document: Any = None
-        for target, new in zip(self.targets, values, strict=True):
-            if target.column == "value":
-                value = stored(new)
-            elif target.column:
-                expires_at = moment(new)
-            else:
-                if document is None:
-                    document = _document(key, value)
-                piece = assigned(target.field, new) if target.field is not None and new is not None else plain(new)
-                with_field(document, target.path, piece)
+        target = self.targets[0]
+        try:
+            for target, new in zip(self.targets, values, strict=True):
+                if target.column == "value":
+                    value = stored(new)
+                elif target.column:
+                    expires_at = moment(new)
+                else:
+                    document = _document(key, value) if document is None else document
+                    piece = assigned(target.field, new) if target.field is not None and new is not None else plain(new)
+                    with_field(document, target.path, piece)
+        except Error as e:
+            e.item, e.part = target.step, pb.PART_STEP
+            raise
         if document is not None:
             value = Json.dump(document)
         if self._record.fields:

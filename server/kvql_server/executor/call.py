@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any, Final, TypeVar
 
 from kvql import errors
+from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server.auth import Access, Principal
 from kvql_server.clock import Clock
@@ -74,7 +75,7 @@ class Lane:
 class Call:
     """One request on its way through the executor."""
 
-    __slots__ = ("access", "clock", "engine", "lane", "principal", "request", "settings", "work")
+    __slots__ = ("access", "clock", "engine", "lane", "places", "principal", "request", "settings", "work")
 
     def __init__(
         self, request: pb.Request, lane: Lane, principal: Principal, work: Work, engine: Engine, clock: Clock,
@@ -88,6 +89,8 @@ class Call:
         self.clock = clock
         self.access = access
         self.settings = settings
+        self.places: dict[str, int] = {}
+        """See ``expressions.Builder.places``."""
 
     def namespace(self, named: str = "") -> str:
         """The namespace that the statement works on: the one it names, else the one in use; else 3F000."""
@@ -113,6 +116,8 @@ class Pages:
         self._release: Callable[[], None] | None = release
         self.at_end: Callable[[], None] | None = None
         """Called once when all rows are read, for what is known only then (notices)."""
+        self.on_error: Callable[[Error], Error] | None = None
+        """Called with an error that a row raised, to give it its place."""
 
     async def __aiter__(self) -> AsyncIterator[list[tuple[Any, ...]]]:
         try:
@@ -133,7 +138,10 @@ class Pages:
         return step(self._next())
 
     async def _next(self) -> list[tuple[Any, ...]] | None:
-        page = await anext(self._pages, None)
+        try:
+            page = await anext(self._pages, None)
+        except Error as e:
+            raise e if self.on_error is None else self.on_error(e) from None
         if page is None and self.at_end is not None:
             self.at_end()
             self.at_end = None

@@ -29,7 +29,7 @@ class _Search:
         self.call = call
         self.namespace = namespace
         self.builder = Builder(
-            Scope(namespace, record.fields), transaction.time, call.settings.expression_steps_max
+            Scope(namespace, record.fields), transaction.time, call.settings.expression_steps_max, call.places
         )  # fmt: skip
         self.path: Path = FULL
         self.condition = ""

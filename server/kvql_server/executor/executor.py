@@ -18,6 +18,7 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Conflict, Engine
 from kvql_server.executor import changes, insert, keys, lists, modes, namespaces, select, transactions, writes
 from kvql_server.executor.call import Call, Lane, Pages, Work
+from kvql_server.executor.expressions.generated import placed
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
 
@@ -64,6 +65,8 @@ class Executor:
         except base.EngineError as e:
             lane.rollback()
             raise engine_error(e) from e
+        except Error as e:
+            raise placed(e, call.places) from None
 
     async def _dispatch(self, call: Call, command: str | None) -> Result:
         transaction = call.lane.transaction

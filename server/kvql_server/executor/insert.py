@@ -42,6 +42,7 @@ class _Rows:
         self._record = record
         self._now = transaction.time
         self._steps_max = call.settings.expression_steps_max
+        self._places = call.places
         self._words = words_only(call, record)
         self.columns = _columns(command, record)
         self._values = decode_values(command.values, expressions=True, intervals=False)
@@ -60,7 +61,7 @@ class _Rows:
         if type(value) is not pb.Expression:
             return value
         scope = Scope(hint="the values of INSERT are computed without a pair; text stands in single quotes")
-        builder = Builder(scope, self._now, self._steps_max)
+        builder = Builder(scope, self._now, self._steps_max, self._places)
         builder.clause = "VALUES"
         item = builder.program(value, self.base)
         self.base += len(value.steps)
@@ -161,7 +162,7 @@ class _Conflicts:
         if not conflict.assignments:
             return
         scope = Scope(namespace, record.fields, {"excluded": ("o", False)})
-        builder = Builder(scope, transaction.time, call.settings.expression_steps_max)
+        builder = Builder(scope, transaction.time, call.settings.expression_steps_max, call.places)
         builder.clause = "ON CONFLICT"
         self.updates = Assignments(builder, conflict.assignments, record, base)
         self.base = self.updates.base
@@ -196,7 +197,8 @@ async def insert(transaction: Transaction, call: Call) -> Result:
     )
     if new:
         transaction.put(SYSTEM_NAMESPACE, NAMESPACE + namespace, encode(record), None)
-    default = call.expires_at(command.ttl_ms or record.options.get(DEFAULT_TTL, 0))
+    ttl_ms = command.ttl_ms or record.options.get(DEFAULT_TTL, 0)
+    default = transaction.time + ttl_ms * 1000 if ttl_ms else None
     keys = await _keys(transaction, namespace, [key for key, *_ in proposed])
     changes, count = await _write(transaction, call, namespace, conflicts, keys, proposed, default)
     if returning.wanted:

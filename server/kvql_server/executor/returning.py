@@ -33,7 +33,7 @@ class Returning:
         self._memory = Memory(call.settings.query_bytes_max)
         self._row_max = call.settings.message_bytes_max - MESSAGE_SPARE_BYTES
         scope = Scope(namespace, record.fields, {"old": old, "new": new})
-        self._builder = Builder(scope, transaction.time, call.settings.expression_steps_max)
+        self._builder = Builder(scope, transaction.time, call.settings.expression_steps_max, call.places)
         self._builder.clause = "RETURNING"
         items, names = [], []
         for projection in projections:

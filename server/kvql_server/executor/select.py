@@ -17,7 +17,7 @@ from kvql_server.executor.call import Call, Pages
 from kvql_server.executor.explain import analyzed, described, explained
 from kvql_server.executor.expressions import Builder, Grouping, Item, Scope, check_grouped
 from kvql_server.executor.expressions import text as sql
-from kvql_server.executor.expressions.generated import cells
+from kvql_server.executor.expressions.generated import cells, placed
 from kvql_server.executor.pipeline import Memory, Stage
 from kvql_server.transaction import Transaction
 
@@ -43,6 +43,7 @@ async def select(transaction: Transaction, call: Call) -> Result:
     shared = transaction.share()
     result = Result(plan.columns, Pages(plan.rows(), shared.release), -1)
     assert isinstance(result.rows, Pages)
+    result.rows.on_error = lambda e: placed(e, call.places)
     result.rows.at_end = lambda: result.notices.extend(expressions.notices(plan.builder))
     return result
 
@@ -55,7 +56,7 @@ def _one_row(transaction: Transaction, call: Call) -> Result:
     projections = [(p.name, p.expression) for p in command.projections]
     if any(p.expression.steps[:1] == [_STAR] for p in command.projections):
         raise errors.error(errors.SYNTAX, "SELECT * needs a namespace to read from", hint="SELECT * FROM ns")
-    columns, row = expressions.constants(projections, transaction.time, call.settings.expression_steps_max)
+    columns, row = expressions.constants(projections, transaction.time, call.settings.expression_steps_max, call.places)
     if call.request.mode:
         return explained([Stage("result", ", ".join(sql.text(e) for _, e in projections))], call.request.mode)
     end = command.limit + command.offset if command.HasField("limit") else None
@@ -93,7 +94,7 @@ class Planner:
         self.memory = Memory(call.settings.query_bytes_max)
         aliases = {p.name: p.expression for p in reversed(self.command.projections) if p.aliased}
         self.scope = Scope(namespace, record.fields, aliases=aliases)
-        self.builder = Builder(self.scope, transaction.time, call.settings.expression_steps_max)
+        self.builder = Builder(self.scope, transaction.time, call.settings.expression_steps_max, call.places)
         self.builder.clause = "SELECT"
         self.projections = list(_projections(self.command, record))
         self.bases = _bases(self.command)
@@ -105,7 +106,7 @@ class Planner:
         self._where()
         items = self._grouped() if self._is_grouped() else self._plain()
         command = self.command
-        if command.HasField("limit") or command.offset:
+        if command.offset or (command.HasField("limit") and self.stages[-1].name != "top"):
             self._limit()
         columns = tuple(
             ResultColumn(name, item.type) for (name, _, _), item in zip(self.projections, items, strict=True)

@@ -5,8 +5,8 @@ and the source is built from templates alone. Equal shapes therefore give equal 
 process (``generated``).
 
 A row function sees ``k`` (the key), ``e`` (the entry) and, where a statement has two states of a pair, ``o`` (the
-other one). AND, OR, IN and the like are n-ary and flat; an operand that is nested deep becomes a function of its own, so
-no input makes Python's compiler run out of depth. In a grouped query (``grouping``) the outer functions see the values
+other one). AND, OR, IN and the like are n-ary and flat; an operand that is nested deep becomes a function of its own,
+so no input makes Python's compiler run out of depth. In a grouped query (``grouping``) the outer functions see the values
 of the groups as ``k`` and those of the aggregates as ``e``.
 """
 
@@ -74,8 +74,10 @@ class Builder:
     ``now`` is in microseconds since 1970. ``clause`` names the clause at hand for errors.
     """
 
-    def __init__(self, scope: Scope, now: int, steps_max: int) -> None:
+    def __init__(self, scope: Scope, now: int, steps_max: int, places: dict[str, int] | None = None) -> None:
         self.scope = scope
+        self.places = {} if places is None else places
+        """Source of an operand -> its step among all of the statement's, from 1: where an error of a row came from."""
         self.clause = "an expression"
         self.grouping: Grouping | None = None
         self.skipped = operators.Skipped()
@@ -139,7 +141,10 @@ class Builder:
         at = 0
         try:
             for at, step in enumerate(steps):
-                stack.append(self._step(step, at, expression.names, constants, stack))
+                item = self._step(step, at, expression.names, constants, stack)
+                if base is not None and item.code[-1:] == ")":
+                    self.places[item.code] = base + at + 1
+                stack.append(item)
         except Error as e:
             if base is not None and not e.item and e.span is None:
                 e.item, e.part = base + at + 1, pb.PART_STEP
@@ -277,12 +282,13 @@ class Builder:
             own = (type(item.value).__name__, str(item.value)) if step.op == pb.OP_CONSTANT else ()
             identity = (step.op, step.flags, step.arity, name.lower(), *own, *[c.identity for c in children])
             item.identity = grouping.intern(identity)
+        is_aggregate = item.aggregated
         item.aggregated = item.aggregated or any(child.aggregated for child in children)
         if not self.about_rows and at not in self._inside:
             known = grouping.known(item)
             if known is not None:
                 return known
-        if item.loose is None and not item.is_constant:
+        if item.loose is None and not item.is_constant and not is_aggregate:
             item.loose = next((c.loose for c in children if c.loose is not None), None)
         return item
 
@@ -296,9 +302,9 @@ def inside_aggregates(expression: pb.Expression) -> frozenset[int]:
         start = starts[-count] if 0 < count <= len(starts) else at
         del starts[len(starts) - min(count, len(starts)) :]
         starts.append(start)
-        if step.op == pb.OP_CALL and step.argument < len(expression.names):
-            if expression.names[step.argument].lower() in AGGREGATES:
-                found.update(range(start, at))
+        name = expression.names[step.argument] if step.argument < len(expression.names) else ""
+        if step.op == pb.OP_CALL and name.lower() in AGGREGATES:
+            found.update(range(start, at))
     return frozenset(found)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from itertools import islice
 from types import CodeType
 from typing import Any, TypeAlias
 
+from kvql.errors import Error
 from kvql.result import Notice, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import type_of
@@ -25,7 +27,31 @@ PageFunction: TypeAlias = Callable[[Page], list[Any]]
 
 @lru_cache(maxsize=1024)
 def _code(source: str) -> CodeType:
-    return compile(source, "<expression>", "exec")
+    # the source is the file's name, so that whoever holds a traceback holds the source
+    return compile(source, source, "exec")
+
+
+def placed(error: Error, places: Mapping[str, int]) -> Error:
+    """``error`` with the step whose source raised it while a row was computed, where that can be told."""
+    if not error.item and error.span is None and places:
+        error.item = _raised_by(error, places)
+        error.part = pb.PART_STEP if error.item else 0
+    return error
+
+
+def _raised_by(error: Error, places: Mapping[str, int]) -> int:
+    """The step, from 1; 0 if it is not known. Python tells for each frame which piece of its source was running."""
+    found = 0
+    trace = error.__traceback__
+    while trace is not None:
+        code = trace.tb_frame.f_code
+        if code.co_filename.startswith("def "):
+            line, _, start, end = next(islice(code.co_positions(), trace.tb_lasti // 2, None))
+            if line is not None:
+                text = code.co_filename.split("\n")[line - 1].encode()[start:end].decode(errors="replace")
+                found = places.get(text, found)
+        trace = trace.tb_next
+    return found
 
 
 def execute(source: str, variables: dict[str, Any]) -> dict[str, Any]:
@@ -80,10 +106,10 @@ def constant(expression: pb.Expression, now: int, steps_max: int = 10_000) -> An
 
 
 def constants(
-    projections: Sequence[tuple[str, pb.Expression]], now: int, steps_max: int, scope: Scope | None = None
+    projections: Sequence[tuple[str, pb.Expression]], now: int, steps_max: int, places: dict[str, int] | None = None
 ) -> tuple[tuple[ResultColumn, ...], Row]:
     """One row of expressions that name no column (SELECT 1 + 2): its columns and its values."""
-    builder = Builder(scope or Scope(), now, steps_max)
+    builder = Builder(Scope(), now, steps_max, places)
     items, base = [], 0
     for name, expression in projections:
         items.append((name, builder.program(expression, base)))

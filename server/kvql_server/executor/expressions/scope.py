@@ -1,7 +1,7 @@
 """What names mean in a statement: columns of the pair, declared fields, fields of JSON values, aliases.
 
-A name is looked up in this order: the namespace's own name or a qualifier (``old``, ``new``, ``excluded``) in front; the
-pair's columns, in any case; declared fields; aliases; and at last, where no fields are declared, a field of the JSON
+A name is looked up in this order: the namespace's own name or a qualifier (``old``, ``new``, ``excluded``) in front;
+the pair's columns, in any case; declared fields; aliases; and at last, where no fields are declared, a field of the JSON
 value, exactly as written. ORDER BY asks the aliases first.
 """
 
