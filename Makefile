@@ -15,7 +15,7 @@ ROW ?= all
 N ?= 20000
 ROUNDS ?= 500
 
-.PHONY: help install shell test check format proto grammar reference golden bench fuzz soak-kill examples lock dist clean
+.PHONY: help install shell test check format proto grammar sync reference golden bench fuzz soak-kill examples lock dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -44,6 +44,7 @@ check: $(STAMP) ## format, lint, types, layers, drift of generated code, golden 
 	@$(RUN) tools/make_proto.py --check
 	@$(RUN) tools/check_wire.py
 	@$(RUN) tools/make_grammar.py --check
+	@$(RUN) tools/make_sync.py --check
 	@$(RUN) tools/make_reference.py --check
 	@$(RUN) tools/golden_coverage.py
 
@@ -57,6 +58,9 @@ proto: $(STAMP) ## generate kvql/v1 from proto/
 grammar: $(STAMP) ## generate kvql/_gen from grammar/kvql.lark
 	@$(RUN) tools/make_grammar.py
 
+sync: $(STAMP) ## generate kvql/_sync from kvql/_async
+	@$(RUN) tools/make_sync.py
+
 reference: $(STAMP) ## write docs/reference from the grammar and by running its examples
 	@$(RUN) tools/make_reference.py
 
@@ -64,7 +68,7 @@ golden: $(STAMP) ## rewrite the transcripts in tests/golden; read the diff
 	@$(RUN) -m pytest -q tests/golden --golden-rewrite -p no:xdist
 	@git --no-pager diff --stat -- tests/golden || true
 
-bench: $(STAMP) ## measure: ROW=load|gets|put64|get64|executemany|parse|shape|inprocess|reopen|memory|start|all
+bench: $(STAMP) ## measure: ROW=load|gets|put64|get64|executemany|parse|shape|inprocess|reopen|memory|count|prefix|where|stream|start|all
 	@$(RUN) -m bench $(ROW)
 
 fuzz: $(STAMP) ## N=20000 statements and wire messages from the grammar, mutated; SEED= repeats a run

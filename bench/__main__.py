@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from bench import language, load, local, network, peers, record, start
+from bench import language, load, local, network, peers, queries, record, start
 from bench.measure import Figure
 
 ROWS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
@@ -19,6 +19,10 @@ ROWS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
     "inprocess": (local.inprocess, "1,000 pairs."),
     "reopen": (local.reopen, "folder to first answer; redis from process start to PING."),
     "memory": (local.memory, "resident memory after reopening; redis after loading."),
+    "count": (queries.count, "over TLS with authorisation; sqlite3 in process, from a file; redis plain TCP."),
+    "prefix": (queries.prefix, "SELECT … WHERE key LIKE over TLS; ratio: how much longer it takes among a million."),
+    "where": (queries.where, "ratio of the first: time for a fifth of the terms, so 0.2 is linear."),
+    "stream": (queries.stream, "peak of resident memory while all rows are read over TLS."),
     "start": (start.measure, "median of 15; ratio below 1 means that the peer starts faster."),
 }
 

@@ -1,9 +1,9 @@
 """The clients: statements in, results out, over any transport.
 
-In order of control flow: ``opening`` reads the target and opens its transport; ``lane`` holds what a client knows of
-its place in the conversation (namespace in use, transaction) and judges every statement before and after; ``pipeline``
-sends many statements without waiting for each; ``sync`` and ``kvql.aio`` are thin drivers of these, ``drive`` runs
-coroutines where no event loop is.
+In order of control flow: ``opening`` reads the target and opens its transport; ``base`` is what every statement goes
+through and ``lane`` what a client knows of its place in the conversation (namespace in use, transaction), both without
+any I/O; ``pipeline`` sends many statements without waiting for each; ``rows`` are answers on their way to Python.
+``sync`` and ``tasks`` are thin drivers of these, and ``drive`` runs coroutines where no event loop is.
 """
 
 from kvql.client.opening import connect

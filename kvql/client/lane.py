@@ -10,7 +10,6 @@ from kvql.compiler import span_of
 from kvql.compiler.places import STEP
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.transport import Exchange
 from kvql.v1 import kvql_pb2 as pb
 
 TransactionState = Literal["none", "open", "failed"]
@@ -100,15 +99,6 @@ def deadline_ms(timeout: float) -> int:
     if not timeout > 0:
         raise errors.error(errors.INVALID, f"a timeout must be longer than 0 seconds, not {timeout}")
     return min(max(1, round(timeout * 1000)), 2**32 - 1)
-
-
-async def whole_if_small(exchange: Exchange) -> Result:
-    """The result, and its end too if that comes next: then all rows are here and the counts are final."""
-    result = await exchange.result()
-    if not exchange.complete:
-        rows = await exchange.more()
-        result.rows = [*result.rows, *rows]
-    return result
 
 
 def located(error: Error, source: str | None) -> Error:

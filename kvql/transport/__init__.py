@@ -55,6 +55,10 @@ class Transport(Protocol):
     direct: Callable[[pb.Request], Result] | None
     """If not None: carry out a request now, without a coroutine."""
 
+    @property
+    def closed(self) -> bool:
+        """``close`` has been called."""
+
     def submit(self, request: pb.Request, *, apart: bool = False) -> Exchange:
         """Send ``request`` when the next batch leaves; its lane, namespace and deadline are set by the caller.
 
@@ -69,7 +73,7 @@ class Transport(Protocol):
         """Stop everything in flight (57014). Safe in a signal handler and in any thread."""
 
     def end_lane(self, lane: int) -> None:
-        """Nobody will use ``lane`` again; what is open in it is rolled back."""
+        """Roll back what may be open in ``lane``, without waiting; whoever uses the number next finds it empty."""
 
     async def sibling(self) -> Transport:
         """A connection of its own to the same store, for the same user."""

@@ -81,6 +81,10 @@ class LocalTransport:
             store.close()
             raise
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     async def sibling(self) -> LocalTransport:
         """A connection of its own to the same store."""
         return LocalTransport(self._store, self.namespace, owner=False)
@@ -108,7 +112,6 @@ class LocalTransport:
         self._stopped.discard(lane)
 
     def end_lane(self, lane: int) -> None:
-        """Roll back what is open in a lane that nobody will use again."""
         self._stopped.discard(lane)
         session = self._lanes.pop(lane, None)
         if session is not None:

@@ -33,8 +33,8 @@ class SessionExchange:
     """A request and what has come back; see ``Exchange``."""
 
     __slots__ = (
-        "_chunks", "_conversation", "_failure", "_result", "_waiter", "abandoned", "answered", "bytes", "complete",
-        "kind", "quick", "refused", "request", "retried", "sent",
+        "_chunks", "_conversation", "_failure", "_result", "_waiter", "abandoned", "answered", "bytes", "ended", "kind",
+        "quick", "refused", "request", "retried", "sent",
     )  # fmt: skip
 
     def __init__(self, conversation: Conversation, request: pb.Request) -> None:
@@ -43,7 +43,7 @@ class SessionExchange:
         self.kind = request.WhichOneof("command") or ""
         self.bytes = request.ByteSize()
         self.quick = self.kind not in _SLOW and (self.kind != "write" or len(request.write.keys) <= QUICK_PAIRS_MAX)
-        self.complete = False
+        self.ended = False
         self.sent = False
         self.retried = self.refused = False
         self.answered = False
@@ -57,7 +57,7 @@ class SessionExchange:
 
     async def result(self) -> Result:
         large = self.kind in _SLOW and not (self.kind == "list" and self.request.list.what == pb.ListCommand.COUNT)
-        while not self.complete and not (large and self._chunks):
+        while not self.ended and not (large and self._chunks):
             await self._wait()
         if self._failure is not None:
             raise self._failure
@@ -70,9 +70,13 @@ class SessionExchange:
             result.rows = rows
         return result
 
+    @property
+    def complete(self) -> bool:
+        return self.ended and not self._chunks and self._failure is None
+
     async def more(self) -> list[tuple[object, ...]]:
         while not self._chunks:
-            if self.complete:
+            if self.ended:
                 if self._failure is not None:
                     raise self._failure
                 return []
@@ -133,7 +137,7 @@ class SessionExchange:
             self._failure = decode_error(response.error)
         elif outcome == "done":
             self._finish(response.done)
-        self.complete = response.last
+        self.ended = response.last
         self._wake()
 
     def _finish(self, done: pb.Done) -> None:
@@ -149,7 +153,7 @@ class SessionExchange:
 
     def fail(self, error: Error) -> None:
         self._failure = error
-        self.complete = True
+        self.ended = True
         self._wake()
 
     def begin_again(self) -> None:
@@ -220,7 +224,7 @@ class Conversation:
 
     def cancel(self, exchange: SessionExchange) -> None:
         """Stop one request; one that has not left never does."""
-        if exchange.complete:
+        if exchange.ended:
             return
         if exchange.sent:
             self._cancels.append(exchange.request.id)

@@ -78,6 +78,10 @@ class WireTransport:
 
     # ── the face ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def closed(self) -> bool:
+        return self._closing
+
     def submit(self, request: pb.Request, *, apart: bool = False) -> SessionExchange | StreamExchange:
         if self._closing:
             raise errors.InterfaceError("the connection is closed", sqlstate="08003", hint="connect again")
@@ -94,7 +98,12 @@ class WireTransport:
         self._wanted.set()
 
     def end_lane(self, lane: int) -> None:
-        """A lane holds nothing but its transaction, which its owner has ended."""
+        """Only the server knows whether anything is open there; nobody waits for its answer."""
+        if not self._closing:
+            request = pb.Request(lane=lane)
+            request.transaction.action = pb.TransactionCommand.ROLLBACK
+            self._conversation.add(request)
+            self._wanted.set()
 
     def cancel(self) -> None:
         try:

@@ -166,6 +166,8 @@ class Transaction:
             if pending:
                 yield Page.of(sorted(pending.items(), reverse=order == "reverse"))
             return
+        if own and order == "entries":
+            order = "any"
         pages = self._snapshot.scan(namespace, start, end, order)
         if not own:
             async for page in pages:
@@ -186,6 +188,10 @@ class Transaction:
             before = await self._snapshot.get_many(namespace, list(own))
             total += puts - sum(entry is not None for entry in before)
         return total
+
+    def kinds(self, namespace: str) -> frozenset[type] | None:
+        """See ``Snapshot.kinds``."""
+        return None if namespace in self._writes else self._snapshot.kinds(namespace)
 
     def _saw_range(self, namespace: str, start: str, end: str | None) -> None:
         if self._tracked:

@@ -134,6 +134,44 @@ def test_cursors(auto: dbapi.Connection) -> None:
     assert not hasattr(cur, "callproc") and not hasattr(cur, "nextset")
 
 
+def test_columns_are_of_the_types_of_pep_249(auto: dbapi.Connection) -> None:
+    kinds = {
+        "TEXT": kvql.STRING, "JSON": kvql.STRING, "BYTES": kvql.BINARY, "INTEGER": kvql.NUMBER, "FLOAT": kvql.NUMBER,
+        "DECIMAL": kvql.NUMBER, "BOOLEAN": kvql.NUMBER, "TIMESTAMP": kvql.DATETIME,
+    }  # fmt: skip
+    auto.execute(f"CREATE TABLE t ({', '.join(f'f{kind} {kind}' for kind in kinds)})")
+    description = auto.execute("SELECT * FROM t").description
+    assert description is not None and [column[0] for column in description] == [f"f{kind}" for kind in kinds]
+    for (name, code, *rest), kind in zip(description, kinds.values(), strict=True):
+        assert code == kind and rest == [None] * 5, name
+        others = {kvql.STRING, kvql.BINARY, kvql.NUMBER, kvql.DATETIME, kvql.ROWID} - {kind}
+        assert all(code != other for other in others), name
+
+
+def test_large_results(con: dbapi.Connection) -> None:
+    con.executemany("PUT ? ?", ((f"k{i:05}", i) for i in range(30_000)))
+    con.commit()
+    cur = con.execute("SELECT key, 100 / (value - 20000) FROM main ORDER BY key")
+    read = 0
+    with pytest.raises(kvql.DataError) as caught:
+        for _ in cur:
+            read += 1
+    assert 0 < read <= 20_000 and caught.value.sqlstate == "22012" and "^" in str(caught.value)
+    con.rollback()
+    cur = con.execute("SHOW DATA")
+    assert len(cur.fetchmany(7_000)) == 7_000 and cur.rownumber == 7_000
+    with pytest.raises(kvql.InterfaceError):
+        _ = cur.rows
+    assert len(cur.fetchall()) == 23_000 and cur.fetchone() is None
+    assert con.execute("SHOW DATA LIMIT 3").rows == [("k00000", 0), ("k00001", 1), ("k00002", 2)]
+    cur = con.execute("SHOW DATA")
+    cur.fetchone()
+    con.close()
+    with pytest.raises(kvql.Error):
+        while cur.fetchmany(5_000):
+            pass
+
+
 def test_a_closed_connection(con: dbapi.Connection) -> None:
     cur = con.cursor()
     con.close()
@@ -167,6 +205,54 @@ def test_executemany_in_a_transaction_is_all_or_nothing(con: dbapi.Connection) -
         cur.executemany("GET ?", [["a"]])
 
 
+@pytest.mark.parametrize(
+    ("statement", "left"),
+    [
+        ("UPSERT ? 1", [(f"k{i:04}", 1) for i in range(3000)]),
+        ("DELETE ?", []),
+        ("DELETE FROM main WHERE key = ?", []),
+        ("UPDATE main SET value = value + 1 WHERE key = ?", [(f"k{i:04}", i + 1) for i in range(3000)]),
+        ("EXPIRE ? 1d", [(f"k{i:04}", i) for i in range(3000)]),
+    ],
+)
+def test_executemany_of_any_write_is_streamed(
+    con: dbapi.Connection, target: dict[str, Any], statement: str, left: list[Any]
+) -> None:
+    assert con.executemany("INSERT INTO main VALUES (?, ?)", ((f"k{i:04}", i) for i in range(3000))).rowcount == 3000
+    con.commit()
+    before = getattr(con._client._transport, "batches", 0)
+    assert con.executemany(statement, [(f"k{i:04}",) for i in range(3000)]).rowcount == 3000
+    assert getattr(con._client._transport, "batches", 0) - before < 200, "not a round trip each"
+    con.commit()
+    assert con.execute("SHOW DATA").fetchall() == left
+
+
+def test_executemany_of_inserts(con: dbapi.Connection, target: dict[str, Any]) -> None:
+    con.execute("CREATE TABLE people (name TEXT, age INTEGER)")
+    cur = con.cursor()
+    cur.executemany("INSERT INTO people VALUES (?, ?)", [("ann", 1), ("bob", 2)])
+    assert cur.rowcount == 2 and cur.description is None
+    cur.executemany("INSERT INTO people (age, name) VALUES (:age, :name)", [{"name": "cid", "age": 3}])
+    assert con.execute("SELECT name, age FROM people").fetchall() == [("ann", 1), ("bob", 2), ("cid", 3)]
+    con.commit()
+    with pytest.raises(kvql.DataError) as caught:
+        cur.executemany("INSERT INTO people VALUES (?, ?)", [("dora", 4), ("emil", "five"), ("fay", 6)])
+    assert caught.value.statement == 1 and con.transaction_state == "failed"
+    con.rollback()
+    con.autocommit = True
+    with pytest.raises(kvql.DataError) as caught:
+        cur.executemany("INSERT INTO people VALUES (?, ?)", [("dora", 4), ("emil", "five"), ("fay", 6)])
+    assert caught.value.statement == 1 and cur.rowcount == 2
+    assert len(con.execute("SELECT * FROM people").fetchall()) == 5
+
+
+def test_executemany_is_for_writes(auto: dbapi.Connection) -> None:
+    for text in ("GET ?", "SELECT ?", "HAS ?", "COUNT", "BEGIN", "COMMIT", "USE main"):
+        with pytest.raises(kvql.NotSupportedError):
+            auto.executemany(text, [["a"]])
+    assert auto.executemany("PUT ? ?", []).rowcount == 0
+
+
 def test_transactions_as_blocks(auto: dbapi.Connection) -> None:
     with auto.transaction():
         auto.execute("PUT a 1")
@@ -174,6 +260,13 @@ def test_transactions_as_blocks(auto: dbapi.Connection) -> None:
         auto.execute("PUT b 1")
         raise ZeroDivisionError
     assert auto.execute("SHOW KEYS").fetchall() == [("a",)] and auto.transaction_state == "none"
+    with pytest.raises(kvql.InternalError) as caught, auto.transaction(), pytest.raises(kvql.IntegrityError):
+        auto.execute("PUT a 2")
+    assert "passed over" in caught.value.message and auto.transaction_state == "none"
+    with pytest.raises(kvql.Error), auto.transaction(read_only=True) as con:
+        con.execute("PUT b 1")
+    with auto.transaction(), pytest.raises(kvql.Error), auto.transaction():
+        pass
 
 
 def test_conflicts_are_repeated(target: dict[str, Any]) -> None:

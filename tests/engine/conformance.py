@@ -248,6 +248,31 @@ class Conformance:
             assert sorted(seen) == [f"{n:05d}" for n in range(10_000)], order
         snapshot.close()
 
+    async def test_a_scan_without_keys_has_the_same_entries(self, engine: Any) -> None:
+        """Also while others write and delete: the snapshot's states, each once."""
+        await self.commit(engine, *[Put("a", f"{n:05d}", n) for n in range(9_000)])
+        snapshot = engine.snapshot()
+        seen: list[int] = []
+        async for page in snapshot.scan("a", order="entries"):
+            assert len(page) == len(page.entries) <= 4096
+            seen += [entry.value for entry in page.entries]
+            await self.commit(engine, Delete("a", "00007"), Put("a", "00008", -1), Put("a", f"new{len(seen)}", -2))
+        assert sorted(seen) == list(range(9_000))
+        snapshot.close()
+
+    async def test_the_types_of_values_are_never_too_few(self, engine: Any) -> None:
+        """None where an engine does not know; else a superset, also for a snapshot from before."""
+        await self.commit(engine, Put("a", "int", 1), Put("a", "text", "x"))
+        old = engine.snapshot()
+        await self.commit(engine, Clear("a"))
+        await self.commit(engine, Put("a", "float", 1.5))
+        new = engine.snapshot()
+        for snapshot, types in ((old, {int, str}), (new, {float})):
+            known = snapshot.kinds("a")
+            assert known is None or types <= known
+            assert snapshot.kinds("nothing here") in (None, frozenset())
+            snapshot.close()
+
     # ── expiry ────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def test_expiry_is_at_once_for_readers_and_a_commit_of_its_own(self, engine: Any, clock: ManualClock) -> None:

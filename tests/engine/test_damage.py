@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from kvql_server.clock import ManualClock
 from kvql_server.engines import base
 from kvql_server.engines.base import Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, record
@@ -282,3 +283,18 @@ async def test_a_checkpoint_runs_while_writes_go_on(tmp_path: Path) -> None:
     assert state_of(again) == {f"k{i}": n for i in range(50)}
     assert len(list(tmp_path.glob("checkpoint-*"))) == 1
     await again.close()
+
+
+def test_a_checkpoint_never_swallows_an_expiry(tmp_path: Path) -> None:
+    """A pair whose time has come goes by a commit with its own revision, not by being left out of a file."""
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path / "store", clock=clock)
+    (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1, clock.now() + 1_000_000)])]))
+    clock.advance(1)
+    engine.checkpoint()
+    abandon(engine)
+    engine._lock.release()
+    again = HashTableEngine.open(tmp_path / "store", clock=clock)
+    assert again.snapshot().revision == revision + 1
+    assert state_of(again) == {}
+    again.close_now()

@@ -137,6 +137,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @precondition(lambda self: self.durable)
     @rule()
     def checkpoint(self) -> None:
+        self.expire()
         self.engine.checkpoint()
 
     @precondition(lambda self: self.durable)

@@ -11,6 +11,7 @@ Comments at the head of a script steer it:
     --! set name=value      a parameter (for all doors)
     --! server              needs a server (rights, a start without a namespace): runs over TLS only
     --! sessions            lines start with ``a: `` or ``b: `` and are sessions of their own; API only, over both
+    --! rule 4.12 5.3       the rules of docs/language.md that it shows (tools/golden_rules.py looks for those without)
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ class Script:
     parameters: dict[str, str] = field(default_factory=dict)
     server: bool = False
     sessions: bool = False
+    rules: tuple[str, ...] = ()
 
     @property
     def transcript(self) -> Path:
@@ -57,15 +59,18 @@ def read(path: Path) -> Script:
     text = path.read_bytes().decode("utf-8")
     parameters: dict[str, str] = {}
     flags: set[str] = set()
+    rules: list[str] = []
     for line in text.splitlines():
         if line.startswith("--! set "):
             name, _, value = line.removeprefix("--! set ").partition("=")
             parameters[name.strip()] = value.strip()
+        elif line.startswith("--! rule "):
+            rules += line.removeprefix("--! rule ").split()
         elif line.startswith("--! "):
             flags.add(line.removeprefix("--! ").strip())
     unknown = flags - {"server", "sessions"}
     assert not unknown, f"{path}: unknown directive {unknown}"
-    return Script(path, text, parameters, "server" in flags, "sessions" in flags)
+    return Script(path, text, parameters, "server" in flags, "sessions" in flags, tuple(rules))
 
 
 def scripts() -> list[Path]:

@@ -104,7 +104,6 @@ def test_a_good_token_is_taken(tokens: Tokens) -> None:
     [*[{name: None} for name in ("exp", "iat", "sub", "iss", "aud", "jti")], {"iss": "kvq"}, {"iss": "kvql-x"},
      {"aud": "other"}, {"aud": ["kvql", "other"]}, {"sub": 5}, {"jti": 5}, {"exp": "soon"}, {"exp": [1]},
      {"exp": int(time.time()) - 60}, {"iat": int(time.time()) + 3600}, {"family": 1}],
-    ids=str,
 )  # fmt: skip
 def test_wrong_claims(tokens: Tokens, changed: dict[str, Any]) -> None:
     said = claims(**changed)

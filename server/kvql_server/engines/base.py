@@ -188,7 +188,7 @@ class Closed(EngineError):
 
 # ── the engine ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-Order: TypeAlias = Literal["key", "reverse", "any"]
+Order: TypeAlias = Literal["key", "reverse", "any", "entries"]
 
 
 class Page:
@@ -207,7 +207,7 @@ class Page:
         return cls(columns[0], columns[1]) if columns else cls((), ())
 
     def __len__(self) -> int:
-        return len(self.keys)
+        return len(self.entries)
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
         return zip(self.keys, self.entries, strict=True)
@@ -231,8 +231,12 @@ class Snapshot(Protocol):
     ) -> AsyncIterator[Page]:
         """The live pairs of [start, end) in pages of at most 4,096, so that others get their turn between pages.
 
-        ``any`` is the order that costs least; it allows no start and end.
+        ``any`` is the order that costs least; it allows no start and end. ``entries`` is the same for readers who do
+        not ask for keys: the engine may leave them out (``Page.keys`` is then empty).
         """
+
+    def kinds(self, namespace: str) -> frozenset[type] | None:
+        """Python types of which every value of the namespace is one (a superset will do); None if that is not known."""
 
     async def count(self, namespace: str) -> int:
         """Live pairs of the namespace, without reading them if nothing in it expires."""

@@ -130,6 +130,9 @@ class MemorySnapshot:
             if len(page):
                 yield page
 
+    def kinds(self, namespace: str) -> frozenset[type] | None:
+        return None
+
     async def count(self, namespace: str) -> int:
         total = 0
         async for page in self.scan(namespace, order="any"):

@@ -5,10 +5,13 @@ One request, in the order of control flow:
 1. ``executor.Executor.execute`` takes a typed request, a lane (namespace in use, open transaction) and a principal.
 2. Inside a transaction the statement joins it. Outside, reads get a snapshot of their own, writes a transaction of
    their own that is repeated on conflict, and PUT, UPDATE, UPSERT take the short road of ``writes.write_run``.
-3. The statement's file (``keys``, ``lists``, ``select``, ``writes``, ``namespaces``) checks the rules, asks
-   ``auth.Access`` for the namespace, reads and writes through the transaction, and returns a ``Result``; rows that may
-   be many are ``call.Pages``, computed while they are read. ``expression`` compiles conditions and projections,
-   ``access_path`` finds out which keys they need, ``operators``, ``casts`` and ``like`` are what they mean.
+3. The statement's file (``keys``, ``lists``, ``select``, ``writes``, ``insert``, ``changes``, ``namespaces``) checks
+   the rules, asks ``auth.Access`` for the namespace, reads and writes through the transaction, and returns a
+   ``Result``; rows that may be many are ``call.Pages``, computed while they are read. ``select`` plans its stages
+   (``pipeline``, ``groups``); writes share ``assignments``, ``returning`` and ``declared``; ``modes`` and ``explain``
+   are EXPLAIN and DRY RUN. ``expressions`` compiles conditions and projections, ``access_path`` finds out which keys
+   they need; ``operators``, ``casts``, ``functions``, ``aggregates``, ``ordering``, ``like`` and ``match`` are what
+   they mean.
 4. The caller waits until ``Work.revision`` is durable and sends.
 """
 

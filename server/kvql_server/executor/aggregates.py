@@ -52,6 +52,11 @@ class Accumulator(ABC):
     def result(self) -> Any:
         """Over all that was added; NULL (from ``count`` 0) if that was nothing."""
 
+    @property
+    def held_bytes(self) -> int:
+        """About what is kept that grows with the input."""
+        return 0
+
     def _no_function(self, *arguments: Any) -> Error:
         wanted = "TEXT" if self._name == "string_agg" else "INTEGER"
         hint = f"to leave other types out: {self._name}(…) FILTER (WHERE type = '{wanted}')"
@@ -204,6 +209,10 @@ class _Average(_Sum):
         return divide_decimal(total, Decimal(self._count))
 
 
+_PARTIALS_MAX: Final = 5
+"""Two or three are usual; more come from values of very different sizes, and whole numbers are faster then."""
+
+
 class _FloatSum:
     """An exact sum of floats.
 
@@ -222,10 +231,10 @@ class _FloatSum:
 
     def add(self, values: list[float]) -> None:
         rest = self._partials + values
-        partials = []
+        partials: list[float] = []
         try:
             while total := math.fsum(rest):
-                if not math.isfinite(total):
+                if len(partials) == _PARTIALS_MAX or not math.isfinite(total):
                     return self._add_slowly(values)
                 partials.append(total)
                 rest.append(-total)
@@ -276,8 +285,8 @@ class _Extreme(Accumulator):
             self._best = best if self._best is None else self._pick(self._best, best, key=order_key)
 
     def add(self, value: Any) -> None:
-        best = self._best
-        if type(value) is int and type(best) is int:
+        best, kind = self._best, type(value)
+        if kind is type(best) and (kind is int or kind is str):
             self._best = self._pick(best, value)
         elif value is not None:
             self._best = value if best is None else self._pick(best, value, key=order_key)
@@ -324,6 +333,10 @@ class _Joined(Accumulator):
         if text := "".join(pieces):
             self._texts.append(text)
 
+    @property
+    def held_bytes(self) -> int:
+        return self._length
+
     def result(self) -> str | None:
         return None if self._empty else "".join(self._texts)
 
@@ -359,8 +372,16 @@ class _Distinct(Accumulator):
                 fresh.append(value)
         return fresh
 
+    @property
+    def held_bytes(self) -> int:
+        return _DISTINCT_BYTES * len(self._seen) + self._inner.held_bytes
+
     def result(self) -> Any:
         return self._inner.result()
+
+
+_DISTINCT_BYTES: Final = 120
+"""What one of several different values takes in a set, by and large."""
 
 
 _THEIR_OWN_KEYS: Final = frozenset((int, str))

@@ -47,8 +47,8 @@ class _Search:
 
     async def pages(self, row: str) -> AsyncIterator[list[Any]]:
         function = expressions.page_function(self.builder, row, self.condition)
-        async for page in lists.read(self.transaction, self.namespace, self.path):
-            await self.call.work.turn()
+        read = lists.read(self.transaction, self.namespace, self.path)
+        async for page in lists.in_turns(read, self.call, heavy=self.builder.heavy):
             found = function(page)
             if found:
                 yield found

@@ -114,7 +114,8 @@ def replace(value: Any, old: Any, new: Any) -> Any:
 
 def substr(value: Any, start: Any, *count: Any) -> Any:
     """From place ``start`` (from 1) on, ``count`` characters or bytes; places before the first are there, but empty."""
-    if not ((type(value) is str or type(value) is bytes) and all(type(n) is int for n in (start, *count))):
+    text = type(value) is str or type(value) is bytes
+    if not (text and type(start) is int and (not count or type(count[0]) is int)):
         return _null("substr", "INTEGER", value, start, *count)
     if not count:
         return value[max(start - 1, 0) :]

@@ -31,17 +31,23 @@ def _argument(aggregate: Aggregate) -> str:
     return f"({', '.join(aggregate.arguments)})"
 
 
-def _feed(accumulator: Accumulator, aggregate: Aggregate, values: list[Any]) -> None:
-    if aggregate.arguments:
-        accumulator.add_many(values)
-    else:
+def _feed(accumulator: Accumulator, aggregate: Aggregate, values: list[Any], memory: Memory) -> None:
+    if not aggregate.arguments:
         accumulator.add_count(len(values))
+    elif aggregate.distinct or aggregate.name == "string_agg":
+        before = accumulator.held_bytes
+        accumulator.add_many(values)
+        memory.take(accumulator.held_bytes - before)
+    else:
+        accumulator.add_many(values)
 
 
 # ── one group: all rows ───────────────────────────────────────────────────────────────────────────────────────────
 
 
-def whole(builder: Builder, grouping: Grouping, condition: str) -> Callable[[AsyncIterator[Page]], Groups]:
+def whole(
+    builder: Builder, grouping: Grouping, condition: str, memory: Memory
+) -> Callable[[AsyncIterator[Page]], Groups]:
     """The aggregates over everything that is read: one group, also of no rows."""
     aggregates = grouping.aggregates
     first, inner = None, condition
@@ -58,7 +64,7 @@ def whole(builder: Builder, grouping: Grouping, condition: str) -> Callable[[Asy
         async for page in pages:
             matched = page if first is None else Page.of(first(page))
             for accumulator, aggregate, function in zip(accumulators, aggregates, functions, strict=True):
-                _feed(accumulator, aggregate, function(matched))
+                _feed(accumulator, aggregate, function(matched), memory)
         yield [((), tuple([a.result() for a in accumulators]))]
 
     return run
@@ -100,19 +106,19 @@ def grouped(
                     state = states[key] = _State(values, aggregates)
                     memory.hold([values])
                     memory.take(_GROUP_BYTES * (1 + len(aggregates)))
-                _add(state, aggregates, rows)
+                _add(state, aggregates, rows, memory)
         async for page_of_groups in _in_order(states, memory, work):
             yield page_of_groups
 
     return run
 
 
-def _add(state: _State, aggregates: list[Aggregate], rows: list[tuple[Any, ...]]) -> None:
+def _add(state: _State, aggregates: list[Aggregate], rows: list[tuple[Any, ...]], memory: Memory) -> None:
     for at, (accumulator, aggregate) in enumerate(zip(state.accumulators, aggregates, strict=True)):
         values = [r[at] for r in rows]
         if aggregate.condition:
             values = [v for v in values if v is not _SKIP]
-        _feed(accumulator, aggregate, values)
+        _feed(accumulator, aggregate, values, memory)
 
 
 async def _in_order(states: dict[Hashable, _State], memory: Memory, work: Work) -> Groups:

@@ -295,6 +295,8 @@ def plus(a: Any) -> Any:
 
 def concat(a: Any, b: Any) -> Any:
     """``||``: text with anything, shown as text; bytes with bytes. 53400 if the result is too long."""
+    if type(a) is str and type(b) is str and len(a) + len(b) <= TEXT_BYTES_MAX // 4:
+        return a + b
     if a is None or b is None:
         return None
     if type(a) is bytes and type(b) is bytes:
@@ -323,6 +325,16 @@ def check_length(length: int) -> None:
 def text_length(text: str) -> int:
     """Bytes in UTF-8."""
     return len(text) if text.isascii() else len(text.encode())
+
+
+def concat_all(values: tuple[Any, ...]) -> Any:
+    """``a || b || c …``: the same as one by one, without copying what is joined already at each step."""
+    if str in (type(values[0]), type(values[1])):
+        return None if any(v is None for v in values) else joined(values)
+    first = values[0]
+    for value in values[1:]:
+        first = concat(first, value)
+    return first
 
 
 def joined(values: Iterable[Any]) -> str:

@@ -60,8 +60,11 @@ def _place(content: Any) -> tuple[int, Any]:
     if kind is str:
         return _TEXT, content
     if kind is dict:
-        members = [(name, *_place(content[name])) for name in sorted(content)]
-        return _OBJECT, (len(members), *chain.from_iterable(members))
+        parts = [len(content)]
+        for name in sorted(content):
+            parts.append(name)
+            parts += _place(content[name])
+        return _OBJECT, tuple(parts)
     if kind is list:
         return _ARRAY, tuple(chain.from_iterable(map(_place, content)))
     if content is None:
@@ -84,7 +87,10 @@ def group_key(value: Any) -> Hashable:
     kind = type(value)
     if kind is int or kind is str:
         return value  # type: ignore[no-any-return]
-    return _GROUP_KEYS[kind](value)
+    try:
+        return _GROUP_KEYS[kind](value)
+    except KeyError:
+        return type_of(value)  # raises: not a KVQL value
 
 
 def _itself(value: Any) -> Hashable:
@@ -92,13 +98,19 @@ def _itself(value: Any) -> Hashable:
 
 
 def _decimal_key(value: Decimal) -> Hashable:
-    """The equal int or float, if there is one."""
+    """The equal int or float, if there is one; else the digits."""
+    reduced = value.normalize(_WIDEST)
+    digits = str(reduced)
+    if "E" not in digits:
+        if "." not in digits and len(digits) < 19:
+            return int(digits)
+        if "." in digits and digits[-1] != "5":
+            return (_NUMBER, digits)  # a binary fraction ends in a 5, so no float is equal
     near = float(value)
     if near == value:
         return near
-    reduced = value.normalize(_WIDEST)
     whole = _small_whole(reduced)
-    return (_NUMBER, str(reduced)) if whole is None else whole
+    return (_NUMBER, digits) if whole is None else whole
 
 
 def _small_whole(reduced: Decimal) -> int | None:

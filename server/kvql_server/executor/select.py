@@ -93,7 +93,7 @@ class Planner:
         self.fields = record.fields
         self.memory = Memory(call.settings.query_bytes_max)
         aliases = {p.name: p.expression for p in reversed(self.command.projections) if p.aliased}
-        self.scope = Scope(namespace, record.fields, aliases=aliases)
+        self.scope = Scope(namespace, record.fields, aliases=aliases, kinds=transaction.kinds(namespace))
         self.builder = Builder(self.scope, transaction.time, call.settings.expression_steps_max, call.places)
         self.builder.clause = "SELECT"
         self.projections = list(_projections(self.command, record))
@@ -135,13 +135,17 @@ class Planner:
 
     def _read(self, order: Order) -> None:
         """The first stage: pages of pairs."""
-        path, transaction, call, namespace = self.path, self.transaction, self.call, self.namespace
+        path, transaction, call, namespace, builder = (
+            self.path, self.transaction, self.call, self.namespace, self.builder,
+        )  # fmt: skip
         if order == "any" and path != FULL:
             order = "key"
 
         async def pages(_: None) -> AsyncIterator[Page]:
-            async for page in lists.read(transaction, namespace, path, order):
-                await call.work.turn()
+            # known only now, when all functions over pages are compiled
+            way: Order = "entries" if order == "any" and not builder.reads_keys else order
+            read = lists.read(transaction, namespace, path, way)
+            async for page in lists.in_turns(read, call, heavy=builder.heavy):
                 yield page
 
         self.stages.append(Stage("read", described(path, namespace, order), pages))
@@ -271,7 +275,7 @@ class Planner:
             if self._is_count(grouping):
                 self.stages = [Stage("count", f"all pairs of namespace {self.namespace}", self._counted)]
                 return
-            self.stages.append(Stage("aggregate", names, groups.whole(builder, grouping, condition)))
+            self.stages.append(Stage("aggregate", names, groups.whole(builder, grouping, condition, self.memory)))
         else:
             shown = [sql.text(e) for e in self.command.group_by] or ["ALL"]
             run = groups.grouped(builder, grouping, condition, self.memory, self.call.work)

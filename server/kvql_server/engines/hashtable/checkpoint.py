@@ -276,6 +276,7 @@ def _load_block(payload: bytes, store: Store) -> None:
             table.expiring += 1
             store.wheel.add(columns.namespace, columns.keys[at], expires_at)
     table.entries.update(zip(columns.keys, entries, strict=True))
+    table.kinds.update(map(type, values))
     table.order.load(columns.keys)
 
 

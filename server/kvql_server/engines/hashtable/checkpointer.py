@@ -69,6 +69,10 @@ class Folder:
         self.manifest = new
 
 
+_BEFORE_ALL: Final = -(2**63)
+"""A pair is in the checkpoint until its expiry is a commit, even if its time has come meanwhile."""
+
+
 class Job:
     """One checkpoint on its way. ``error`` tells why it failed."""
 
@@ -165,7 +169,7 @@ class Job:
                 raise base.Closed("the store was closed meanwhile")
             began = time.perf_counter()
             with self._store.mutex:
-                page, start = table.page(start, None, "key", PAGE_PAIRS, self._snapshot.revision, self._snapshot.time)
+                page, start = table.page(start, None, "key", PAGE_PAIRS, self._snapshot.revision, _BEFORE_ALL)
             gathered += page
             if len(gathered) >= checkpoint.BLOCK_PAIRS:
                 writer.add(namespace, gathered)

@@ -319,8 +319,17 @@ class HashTableEngine:
                 self._begin(job)
                 job.start()
 
+    def _expire_all(self, now: int) -> None:
+        """What is due gets its commit before a checkpoint leaves it out; without space it stays for the next one."""
+        try:
+            while self._store.wheel.earliest <= now:
+                self._expire(now)
+        except base.StoreFull as e:
+            _log.warning("expired pairs cannot be removed yet: %s", e)
+
     def _begin(self, job: Job) -> None:
         with self._store.mutex:
+            self._expire_all(self._clock.now())
             job.begin(self.snapshot())
             if self._mode != "always":
                 self._reserve_in_new_segment()
@@ -349,6 +358,8 @@ class HashTableEngine:
         while self._job is not None:
             self._job.join()
             self._drive_checkpoint(self._clock.now())
+        with self._store.mutex:
+            self._expire_all(self._clock.now())
         if self._store.revision == self._checkpointed:
             return
         job = Job(self._folder, self._log, self._store, gently=False)

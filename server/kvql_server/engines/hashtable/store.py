@@ -168,6 +168,7 @@ class Store:
             new = self._successor(table, key, old, value, expires_at, meta, revision)
             live = None if type(old) is Tombstone else old
         entries[key] = new
+        table.kinds.add(type(value))
         table.changed = revision
         if expires_at is not None:
             table.expiring += 1

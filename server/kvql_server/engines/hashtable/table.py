@@ -22,6 +22,7 @@ class Table:
         "entries",
         "expiring",
         "forgotten",
+        "kinds",
         "name",
         "older",
         "order",
@@ -44,6 +45,8 @@ class Table:
         self.removed: dict[str, int] = {}
         """The revision at which a key last went, oldest first."""
         self.forgotten = born
+        self.kinds: set[type] = set()
+        """The types that values have or had; only ever more of them."""
         """Removals up to this revision may not stand in ``removed``."""
 
     @property
@@ -113,4 +116,6 @@ def seen(page: Page, revision: int, time: int) -> Page:
     states = [visible(entry, revision, time) for entry in page.entries]
     if all(states):
         return Page(page.keys, states)
+    if not page.keys:
+        return Page((), [state for state in states if state is not None])
     return Page.of((key, state) for key, state in zip(page.keys, states, strict=True) if state is not None)

@@ -6,8 +6,8 @@ process (``generated``).
 
 A row function sees ``k`` (the key), ``e`` (the entry) and, where a statement has two states of a pair, ``o`` (the
 other one). AND, OR, IN and the like are n-ary and flat; an operand that is nested deep becomes a function of its own,
-so no input makes Python's compiler run out of depth. In a grouped query (``grouping``) the outer functions see the values
-of the groups as ``k`` and those of the aggregates as ``e``.
+so no input makes Python's compiler run out of depth. In a grouped query (``grouping``) the outer functions see the
+values of the groups as ``k`` and those of the aggregates as ``e``.
 """
 
 from __future__ import annotations
@@ -83,8 +83,12 @@ class Builder:
         self.skipped = operators.Skipped()
         self.variables: dict[str, Any] = {**runtime.NAMES, "ttl_of": runtime.ttl_of(now), "skipped": self.skipped}
         self.functions: list[str] = []
+        self.reads_keys = False
+        """Whether any function over pages asks for keys."""
         self.paths: dict[tuple[str, tuple[str | int, ...]], FieldPath] = {}
         """By the source of the value that is reached into, and the steps."""
+        self.heavy = False
+        """Whether a row may take long (texts are searched): others then get their turn more often."""
         self.base = 0
         """Steps of the statement's programs before the one at hand: errors count over all of them."""
         self._decode = Decoder()
@@ -259,6 +263,7 @@ class Builder:
         if any(child.is_star for child in children) or step.flags & (DISTINCT | FILTER):
             what = "*" if any(c.is_star for c in children) else "FILTER" if step.flags & FILTER else "DISTINCT"
             raise errors.error(errors.SYNTAX, f"{what} belongs to aggregates, and {shown(name)} is none")
+        self.heavy = True
         if name == "now" and not children:
             return self.constant(from_micros(self._now))
         item = values.call(self, name, children)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
 from kvql.v1 import kvql_pb2 as pb
@@ -23,6 +24,8 @@ _ORDERINGS: Final[dict[int, tuple[str, str]]] = {
     pb.OP_LT: ("<", "less"), pb.OP_LE: ("<=", "less_equal"),
     pb.OP_GT: (">", "greater"), pb.OP_GE: (">=", "greater_equal"),
 }  # fmt: skip
+_SAME_CLASS: Final = {int: frozenset((int, Decimal)), str: frozenset((str,))}
+"""Types that Python compares with one another as KVQL does; not FLOAT, because of NaN, and not BOOLEAN."""
 _MIRRORED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
 
 
@@ -66,6 +69,10 @@ def compare(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
         # the common case without a call: both sides of one type
         kind = type(b.value).__name__
         python = "!=" if op == pb.OP_NE else "==" if op == pb.OP_EQ else operator
+        known = builder.scope.kinds
+        if known is not None and a.code == "e.value" and known <= _SAME_CLASS[type(b.value)]:
+            code = f"({a.code} {python} {b.code})"
+            return Item(code, depth, Type.BOOLEAN, path, test=code)
         left = builder.name("t")
         head = f"{left} {python} {b.code} if type({left} := {a.code}) is {kind} else"
         code, depth = f"({head} {template.format(left)})", depth + 1
@@ -118,6 +125,7 @@ def starts_with(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
 
 
 def like(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
+    builder.heavy = True
     operand, pattern, *rest = operands
     insensitive = bool(step.flags & INSENSITIVE)
     escape = rest[0] if step.flags & HAS_ESCAPE else builder.constant("\\")
@@ -137,6 +145,7 @@ def like(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
 
 def match(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     """``~`` and its kin."""
+    builder.heavy = True
     operand, pattern = operands
     insensitive = bool(step.flags & INSENSITIVE)
     if not pattern.is_constant:

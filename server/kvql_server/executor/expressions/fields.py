@@ -34,7 +34,9 @@ def kvql(value: Any) -> Any:
     if kind is int:
         return value if INTEGER_MIN <= value <= INTEGER_MAX else check_decimal(Decimal(value))
     if kind is Decimal:
-        return check_decimal(Decimal(format(value, "f"))) if "E" in str(value) else value
+        # first the check: 1e900000000 written out would take the memory of the machine
+        check_decimal(value)
+        return Decimal(format(value, "f")) if "E" in str(value) else value
     if kind is dict or kind is list:
         return Json.dump(value)
     return value

@@ -68,9 +68,8 @@ def cells(items: Iterable[Item]) -> str:
 def page_function(builder: Builder, row: str, condition: str = "") -> PageFunction:
     """``row`` for each pair that satisfies ``condition`` (source; empty: every pair)."""
     keys = _names_key(row) or _names_key(condition) or bool(builder.functions)
+    builder.reads_keys = builder.reads_keys or keys
     loop = "k, e in page" if keys else "e in page.entries"
-    if not keys and not _names_entry(row) and not _names_entry(condition):
-        loop = "e in page.keys"
     tail = f" if {condition}" if condition else ""
     return builder.run(f"def rows(page):\n return [{row} for {loop}{tail}]\n", "rows")  # type: ignore[no-any-return]
 
@@ -78,10 +77,6 @@ def page_function(builder: Builder, row: str, condition: str = "") -> PageFuncti
 def _names_key(source: str) -> bool:
     """Whether the key is read: ``k`` as a word of its own, which no other name of generated code is."""
     return re.search(r"(?<![\w.'\"])k(?!\w)", source) is not None
-
-
-def _names_entry(source: str) -> bool:
-    return re.search(r"(?<![\w.'\"])e(?!\w)", source) is not None
 
 
 def change_function(builder: Builder, row: str) -> Callable[[Iterable[tuple[str, Any, Any]]], Rows]:

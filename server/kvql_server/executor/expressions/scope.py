@@ -1,8 +1,8 @@
 """What names mean in a statement: columns of the pair, declared fields, fields of JSON values, aliases.
 
 A name is looked up in this order: the namespace's own name or a qualifier (``old``, ``new``, ``excluded``) in front;
-the pair's columns, in any case; declared fields; aliases; and at last, where no fields are declared, a field of the JSON
-value, exactly as written. ORDER BY asks the aliases first.
+the pair's columns, in any case; declared fields; aliases; and at last, where no fields are declared, a field of the
+JSON value, exactly as written. ORDER BY asks the aliases first.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Scope:
     """Name in front -> (variable of the entry, may be None)."""
     aliases: Mapping[str, pb.Expression] = field(default_factory=dict)
     aliases_first: bool = False
+    kinds: frozenset[type] | None = None
+    """The types that values of the namespace have, where that is known: comparisons then need not look."""
     hint: str = "there is no pair to read it from"
 
     def alias(self, parts: list[str]) -> pb.Expression | None:

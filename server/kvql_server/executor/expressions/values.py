@@ -27,7 +27,12 @@ def arithmetic(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     a, b = operands
     function = _ARITHMETIC[step.op]
     parts = (*(a.parts or (a.code,)), function, b.code)
-    code = f"{function}({a.code}, {b.code})" if len(parts) == 3 else f"chain({', '.join(parts)})"
+    if len(parts) == 3:
+        code = f"{function}({a.code}, {b.code})"
+    elif all(name == "concat" for name in parts[1::2]):
+        code = f"concat_all(({', '.join(parts[::2])}))"
+    else:
+        code = f"chain({', '.join(parts)})"
     kind = _arithmetic_type(function, a.type, b.type)
     return Item(code, max(a.depth if not a.parts else a.depth - 1, b.depth) + 1, kind, parts=parts)
 
@@ -89,11 +94,12 @@ def call(builder: Builder, name: str, operands: list[Item]) -> Item:
     code = f"{builder.bind(function.call)}({', '.join(o.code for o in operands)})"
     kind = function.type
     if kind is None and operands and len({o.type for o in operands}) == 1:
-        kind = operands[0].type if name in _KEEP_TYPE else None
+        # round(x, n) of INTEGER is DECIMAL
+        kind = operands[0].type if name in _KEEP_TYPE or (name == "round" and count == 1) else None
     return Item(code, deepest(operands), kind)
 
 
-_KEEP_TYPE: Final = frozenset({"abs", "floor", "ceil", "nullif", "greatest", "least", "round"})
+_KEEP_TYPE: Final = frozenset({"abs", "floor", "ceil", "nullif", "greatest", "least"})
 
 
 def _coalesce(builder: Builder, operands: list[Item]) -> Item:

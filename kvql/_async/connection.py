@@ -1,0 +1,193 @@
+"""A connection: when a transaction begins and ends, and what a statement goes through."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import TracebackType
+from typing import ClassVar, Final
+
+from kvql import ast, errors
+from kvql._async.cursor import AsyncCursor
+from kvql._async.transaction import AsyncAttempts
+from kvql.client.lane import TransactionState
+from kvql.client.pipeline import Tally
+from kvql.client.tasks import AsyncClient
+from kvql.compiler import Given
+from kvql.errors import (
+    DatabaseError,
+    DataError,
+    Error,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    NotSupportedError,
+    OperationalError,
+    ProgrammingError,
+    Warning,
+)
+from kvql.result import Result
+
+
+class AsyncConnection:
+    """A connection (PEP 249). As a context manager it commits, or rolls back after an error, and closes."""
+
+    Warning: ClassVar = Warning
+    Error: ClassVar = Error
+    InterfaceError: ClassVar = InterfaceError
+    DatabaseError: ClassVar = DatabaseError
+    DataError: ClassVar = DataError
+    OperationalError: ClassVar = OperationalError
+    IntegrityError: ClassVar = IntegrityError
+    InternalError: ClassVar = InternalError
+    ProgrammingError: ClassVar = ProgrammingError
+    NotSupportedError: ClassVar = NotSupportedError
+
+    def __init__(self, client: AsyncClient, *, autocommit: bool = False) -> None:
+        self._client = client
+        self._autocommit = autocommit
+
+    @property
+    def autocommit(self) -> bool:
+        """Whether every statement is a transaction of its own; else one begins before the first statement."""
+        return self._autocommit
+
+    @autocommit.setter
+    def autocommit(self, value: bool) -> None:
+        if self.transaction_state != "none":
+            raise errors.error(
+                errors.ACTIVE_TRANSACTION, "autocommit cannot change inside a transaction", hint="commit or roll back"
+            )
+        self._autocommit = value
+
+    @property
+    def closed(self) -> bool:
+        return self._client.closed
+
+    @property
+    def user(self) -> str:
+        return self._client.user
+
+    @property
+    def namespace(self) -> str:
+        """The namespace in use; empty for none."""
+        return self._client.namespace
+
+    @property
+    def transaction_state(self) -> TransactionState:
+        """``none``, ``open``, or ``failed`` (only a rollback helps)."""
+        return self._client.transaction_state
+
+    # ── statements ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cursor(self) -> AsyncCursor:
+        self._check_open()
+        return AsyncCursor(self)
+
+    async def execute(
+        self, statement: str | ast.Statement, parameters: Given = None, *, timeout: float | None = None
+    ) -> AsyncCursor:
+        """A new cursor with the outcome of one statement. ``timeout`` is in seconds (57014 when it is over)."""
+        return await AsyncCursor(self).execute(statement, parameters, timeout=timeout)
+
+    async def executemany(
+        self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None
+    ) -> int:  # sync: ) -> Cursor:
+        """A write for each of ``rows``; see ``AsyncCursor.executemany``."""
+        cursor = await AsyncCursor(self).executemany(statement, rows, timeout=timeout)
+        return cursor.rowcount  # sync: return cursor
+
+    async def _run(self, statement: str | ast.Statement, parameters: Given, timeout: float | None) -> Result:
+        client = self._client
+        if self._autocommit or client.transaction_state != "none":
+            return await client.run(statement, parameters, timeout)
+        self._check_open()
+        parsed, source = client.read(statement)
+        if not isinstance(parsed, _BEGIN_NONE):
+            client.check(parsed, parameters, source)  # so that it leaves no transaction behind
+            await client.run(_BEGIN)
+        return await client.run(parsed, parameters, timeout, source)
+
+    async def _run_rows(self, statement: str | ast.Statement, rows: Iterable[Given], timeout: float | None) -> Tally:
+        self._check_open()
+        client = self._client
+        parsed, source = client.read(statement)
+        if isinstance(parsed, _NOT_MANY):
+            raise errors.error(
+                errors.NOT_SUPPORTED,
+                "executemany is for writes; a statement that returns rows is executed once for each result",
+                span=parsed.span,
+                source=source,
+            )
+        if not self._autocommit and client.transaction_state == "none":
+            await client.run(_BEGIN)
+        carry_on = client.transaction_state == "none"
+        return await client.run_rows(parsed, rows, carry_on=carry_on, timeout=timeout, source=source)
+
+    # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def commit(self) -> None:
+        """Make what was done since the first statement last; without a transaction there is nothing to do."""
+        self._check_open()
+        if self.transaction_state != "none":
+            await self._run(_COMMIT, None, None)
+
+    async def rollback(self) -> None:
+        """Undo what was done since the first statement; without a transaction there is nothing to do."""
+        self._check_open()
+        if self.transaction_state != "none":
+            await self._run(_ROLLBACK, None, None)
+
+    def transaction(self, *, read_only: bool = False, retries: int = 0) -> AsyncAttempts[AsyncConnection]:
+        """BEGIN … COMMIT as a block, or ROLLBACK if it raises; see ``AsyncAttempts`` for ``retries``."""
+        self._check_open()
+        return AsyncAttempts(self._begin, retries=retries, read_only=read_only)
+
+    async def _begin(self, statement: ast.Begin) -> AsyncConnection:
+        if self.transaction_state != "none":
+            raise errors.error(
+                errors.ACTIVE_TRANSACTION,
+                "a transaction is open already",
+                hint="commit or roll back first, or connect with autocommit=True",
+            )
+        await self._client.run(statement)
+        return self
+
+    # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def cancel(self) -> None:
+        """Stop what runs (57014). The one method for signal handlers and other threads."""
+        self._client.cancel()
+
+    async def close(self) -> None:
+        """End the connection; what was not committed is rolled back. Any later use is an error, another close too."""
+        self._check_open()
+        await self._client.close()
+
+    def _check_open(self) -> None:
+        self._client.check_open()
+
+    async def __aenter__(self) -> AsyncConnection:
+        self._check_open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        if self.closed:
+            return
+        try:
+            if kind is None:
+                await self.commit()
+        finally:
+            await self._client.close()
+
+
+_BEGIN: Final = ast.Begin()
+_COMMIT: Final = ast.Commit()
+_ROLLBACK: Final = ast.Rollback()
+_BEGIN_NONE: Final = (ast.Begin, ast.Commit, ast.Rollback, ast.Use)
+SESSION: Final = (ast.Use, ast.Begin, ast.Commit, ast.Rollback, ast.Savepoint, ast.Release)
+"""What changes the meaning of the statements after it."""
+_NOT_MANY: Final = (
+    ast.Get, ast.Has, ast.Count, ast.ShowKeys, ast.ShowData, ast.ShowNamespaces, ast.Select, *SESSION,
+)  # fmt: skip

@@ -1,0 +1,92 @@
+"""What the clients are apart from waiting: one lane, the texts that are known, and what every statement goes through.
+
+Without any I/O. ``sync`` and ``tasks`` add the waiting, each in its own way.
+"""
+
+from __future__ import annotations
+
+from kvql import ast, errors
+from kvql.client.lane import Lane, TransactionState, located
+from kvql.client.texts import Texts
+from kvql.compiler import Given, compile_statement
+from kvql.errors import Error
+from kvql.transport import Transport
+from kvql.v1 import kvql_pb2 as pb
+
+
+class BaseClient:
+    """One lane of a transport."""
+
+    def __init__(self, transport: Transport, lane: Lane, texts: Texts) -> None:
+        self._transport = transport
+        self._lane = lane
+        self._texts = texts
+
+    # ── state ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    @property
+    def user(self) -> str:
+        return self._transport.user
+
+    @property
+    def namespace(self) -> str:
+        """The namespace in use; empty for none."""
+        return self._lane.namespace
+
+    @namespace.setter
+    def namespace(self, namespace: str) -> None:
+        self._lane.namespace = namespace
+
+    @property
+    def transaction_state(self) -> TransactionState:
+        """``none``, ``open``, or ``failed``: an error has ended it and only ROLLBACK is accepted."""
+        return self._lane.transaction
+
+    @property
+    def closed(self) -> bool:
+        return self._transport.closed
+
+    def check_open(self) -> None:
+        """InterfaceError once the connection is closed."""
+        if self.closed:
+            raise errors.InterfaceError("the connection is closed", sqlstate="08003", hint="connect again")
+
+    def cancel(self) -> None:
+        """Stop what runs: it ends with 57014, the connection stays usable. From any thread or signal handler."""
+        self._transport.cancel()
+
+    # ── statements ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def parse_one(self, text: str) -> ast.Statement:
+        """The statement that ``text`` is; 42601 if it is none or several."""
+        return self._texts.one(text)
+
+    def read(self, statement: str | ast.Statement) -> tuple[ast.Statement, str | None]:
+        """A statement given as text or as a syntax tree: the tree, and the text if there is one."""
+        return (self._texts.one(statement), statement) if isinstance(statement, str) else (statement, None)
+
+    def check(self, statement: ast.Statement, parameters: Given, source: str | None) -> None:
+        """Raise what is wrong with ``statement`` as far as it can be told without the server."""
+        try:
+            compile_statement(statement, parameters)
+        except Error as e:
+            raise located(e, source) from None
+
+    def _request(
+        self, statement: ast.Statement, parameters: Given, timeout: float | None, source: str | None
+    ) -> pb.Request | None:
+        """The request for ``statement``; None if it ends a transaction that the server has forgotten already."""
+        lane = self._lane
+        try:
+            if lane.lost and lane.settled_here(statement):
+                return None
+            request = compile_statement(statement, parameters)
+            lane.prepare(request, timeout)
+        except Error as e:
+            raise located(e, source) from None
+        return request
+
+    def _failed(self, statement: ast.Statement, error: Error, source: str | None) -> Error:
+        """``error`` with its place in the source, after taking note of it."""
+        self._lane.failed(statement, error)
+        return located(error, source)
