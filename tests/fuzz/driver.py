@@ -20,6 +20,7 @@ import kvql
 from kvql import errors
 from kvql.compiler import compile_statement
 from kvql.errors import Error
+from kvql.v1 import kvql_pb2 as pb
 from tests.fuzz import statements, wire
 
 DOCUMENTED = frozenset(
@@ -39,6 +40,17 @@ class Tally:
     failures: list[str] = field(default_factory=list)
 
 
+SETUP = """
+PUT a 1, b 2, k1 2.5, user:1 'text', é true;
+PUT j1 {"name": "ann", "age": 31, "address": {"city": "Ulm"}, "tags": [1, "two", null]}};
+PUT j2 {"name": "bob", "age": null};
+PUT t (now()), f (1e3), x (x'1f'), soon 1 TTL 1h;
+CREATE TABLE other (name varchar(20), age INTEGER NOT NULL, price numeric(10, 2), born TIMESTAMP);
+INSERT INTO other (name, age, price) VALUES ('ann', 1, 1.5), ('bob', 2, NULL);
+"""
+ROLLBACK = pb.Request(transaction=pb.TransactionCommand(action=pb.TransactionCommand.ROLLBACK))
+
+
 class Store:
     """A store in process, made anew now and then so that no case drowns in the pairs of the ones before."""
 
@@ -49,6 +61,10 @@ class Store:
     def open(self) -> None:
         self.store = open_folder(self.target)
         self.session = self.store.session()
+        for statement in kvql.parse(SETUP):
+            request = compile_statement(statement)
+            request.namespace = "shop"
+            self.execute(request)
 
     def renew(self) -> None:
         self.session.close()
@@ -61,10 +77,12 @@ class Store:
                 if n > 1000:
                     break
 
+    def end_failed(self) -> None:
+        """ROLLBACK where a transaction has failed: all that follows would be refused."""
+        self.session.execute(ROLLBACK)
+
     def alive(self) -> None:
         """The store still answers."""
-        from kvql.v1 import kvql_pb2 as pb
-
         probe = self.store.session()
         try:
             probe.execute(pb.Request(namespaces=pb.NamespacesCommand()))
@@ -126,6 +144,8 @@ def run(count: int, seed: int, target: str = ":memory:", report: Any = None) -> 
             tally.fine += 1
         except Error as e:
             tally.refused[e.sqlstate] += 1
+            if e.sqlstate == errors.TRANSACTION_ABORTED:
+                store.end_failed()
             if e.sqlstate not in DOCUMENTED or not e.message or "Traceback" in e.message:
                 tally.failures.append(_told(seed, number, state))
         except Exception:  # noqa: BLE001 - whatever it is, it is the finding

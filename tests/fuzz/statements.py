@@ -21,7 +21,27 @@ SAMPLES: dict[str, list[str]] = {
     "WORD": ["shop", "other", "123", "my-ns", "a.b"],
     "WPARAM": ["?", "?1", ":p", ":missing"],
     "PARAM": ["?", "?1", ":p", ":missing"],
-    "NAME": ["key", "value", "version", "shop", "other", "ns1", "length", "nothing", "integer", "text", "größe"],
+    "NAME": [
+        "key",
+        "value",
+        "age",
+        "name",
+        "version",
+        "address",
+        "type",
+        "ttl",
+        "expires_at",
+        "price",
+        "born",
+        "shop",
+        "other",
+        "ns1",
+        "nothing",
+        "größe",
+        "old",
+        "new",
+        "excluded",
+    ],
     "QNAME": ['"shop"', '"my ns!"', '"a""b"', '""', '"a.b"'],
     "STRING": ["'text'", "'it''s'", "''", "'a%_'", "'2026-01-02T03:04:05Z'", "'5 minutes'", "'\\'"],
     "E_STRING": ["e'\\n'", "e'\\u00e9'", "e'\\q'", "e'\\ud800'", "e'\\x00'"],
@@ -36,6 +56,26 @@ SAMPLES: dict[str, list[str]] = {
 JUNK = ["\x00", "\u202e", "\ud7ff", "'", '"', "(", ")", "[", "]", "{", "}", ";", ",", ".", "--", "/*", "*/",
         "?", ":", "\\", "e'", "x'", "\ufeff", "\u00a0", "\n", "=", "<>", "::", "%", "NOT ", "(" * 120, "NULL",
         "TTL", "\U0001f511"]  # fmt: skip
+
+
+FUNCTIONS = [
+    "length", "lower", "upper", "trim", "replace", "substr", "split_part", "starts_with", "concat", "abs", "round",
+    "floor", "ceil", "coalesce", "nullif", "greatest", "least", "typeof", "now", "date_trunc", "json_keys",
+    "json_length", "count", "sum", "avg", "min", "max", "string_agg", "nothing",
+]  # fmt: skip
+TYPES = [
+    "integer",
+    "text",
+    "numeric",
+    "float",
+    "boolean",
+    "timestamp",
+    "bytea",
+    "jsonb",
+    "varchar",
+    "interval",
+    "nothing",
+]
 
 
 class Grammar:
@@ -65,7 +105,9 @@ class Grammar:
         return max((self.depth.get(s.name, 10**6) for s in rule.expansion if isinstance(s, NonTerminal)), default=0)
 
     def statement(self, rng: random.Random) -> str:
-        start = rng.choice(["query", "write", "query", "write", "statement"])
+        start = rng.choice(
+            ["query", "write", "select", "select", "insert", "update", "delete", "prefixed", "statement"]
+        )
         return " ".join(filter(None, self._walk(NonTerminal(start), rng, rng.randint(6, 22))))
 
     def _walk(self, symbol: Symbol, rng: random.Random, budget: int) -> list[str]:
@@ -77,12 +119,17 @@ class Grammar:
             least = min(map(self._needs, rules))
             fitting = [r for r in rules if self._needs(r) == least]
         rule = rng.choice(fitting)
-        return [word for part in rule.expansion for word in self._walk(part, rng, budget - 1)]
+        words = [word for part in rule.expansion for word in self._walk(part, rng, budget - 1)]
+        if symbol.name in ("call", "type") and rng.random() < 0.9 and words[0].isidentifier():
+            # a name alone does not know what it stands for
+            words[0] = rng.choice(FUNCTIONS if symbol.name == "call" else TYPES)
+        return words
 
     def _terminal(self, name: str, rng: random.Random) -> str:
         if name in SAMPLES:
             samples = SAMPLES[name]
-            return rng.choice(samples[:3] if rng.random() < 0.7 else samples)
+            common = 9 if name == "NAME" else 3
+            return rng.choice(samples[:common] if rng.random() < 0.8 else samples)
         pattern = self.patterns[name]
         text = pattern.value if isinstance(pattern, PatternStr) else _plain(pattern.value)
         return rng.choice([text, text.lower(), text.title()]) if text.isalpha() else text

@@ -43,9 +43,16 @@ async def select(transaction: Transaction, call: Call) -> Result:
     shared = transaction.share()
     result = Result(plan.columns, Pages(plan.rows(), shared.release), -1)
     assert isinstance(result.rows, Pages)
-    result.rows.on_error = lambda e: placed(e, call.places)
+    result.rows.on_error = lambda e: _failed(e, transaction, call)
     result.rows.at_end = lambda: result.notices.extend(expressions.notices(plan.builder))
     return result
+
+
+def _failed(error: errors.Error, transaction: Transaction, call: Call) -> errors.Error:
+    """An error among the rows is the statement's, however late: an open transaction accepts only ROLLBACK then."""
+    if call.lane.transaction is transaction:
+        transaction.failed = True
+    return placed(error, call.places)
 
 
 def _one_row(transaction: Transaction, call: Call) -> Result:
