@@ -42,7 +42,7 @@ class Tally:
 
 SETUP = """
 PUT a 1, b 2, k1 2.5, user:1 'text', é true;
-PUT j1 {"name": "ann", "age": 31, "address": {"city": "Ulm"}, "tags": [1, "two", null]}};
+PUT j1 {"name": "ann", "age": 31, "address": {"city": "Ulm"}, "tags": [1, "two", null]};
 PUT j2 {"name": "bob", "age": null};
 PUT t (now()), f (1e3), x (x'1f'), soon 1 TTL 1h;
 CREATE TABLE other (name varchar(20), age INTEGER NOT NULL, price numeric(10, 2), born TIMESTAMP);

@@ -270,13 +270,14 @@ class Builder:
         return self.folded(item, children) if children else item
 
     def _aggregate(self, name: str, step: pb.Step, children: list[Item]) -> Item:
-        condition = children.pop() if step.flags & FILTER else None
+        arguments = list(children)
+        condition = arguments.pop() if step.flags & FILTER else None
         if self.grouping is None:
             raise errors.error(
                 errors.GROUPING, f"aggregate functions are not allowed in {self.clause}",
                 hint="conditions on aggregates stand in HAVING" if self.clause == "WHERE" else None,
             )  # fmt: skip
-        return self.grouping.aggregate(name, bool(step.flags & DISTINCT), children, condition)
+        return self.grouping.aggregate(name, bool(step.flags & DISTINCT), arguments, condition)
 
     def _grouped(self, item: Item, step: pb.Step, at: int, names: Sequence[str], children: list[Item]) -> Item:
         """What the item is beside the groups: one of their values, or something that still holds a row's column."""

@@ -135,6 +135,7 @@ def case(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     """``CASE [operand] WHEN a THEN b … [ELSE c] END``; only the branch that is taken is computed."""
     if not step.arity:
         raise malformed("CASE needs a branch")
+    operands = list(operands)
     otherwise = operands.pop().code if step.flags & HAS_ELSE else "None"
     lines = []
     if step.flags & HAS_OPERAND:
