@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvql import errors
@@ -30,6 +30,11 @@ class Returning:
         self, transaction: Transaction, call: Call, namespace: str, record: Namespace,
         projections: Sequence[pb.Projection], base: int, *, old: tuple[str, bool], new: tuple[str, bool],
     ) -> None:  # fmt: skip
+        self.rows: list[tuple[Any, ...]] = []
+        self.columns: tuple[ResultColumn, ...] = ()
+        self._function: Callable[..., list[Any]] | None = None
+        if not projections:
+            return
         self._memory = Memory(call.settings.query_bytes_max)
         self._row_max = call.settings.message_bytes_max - MESSAGE_SPARE_BYTES
         scope = Scope(namespace, record.fields, {"old": old, "new": new})
@@ -48,8 +53,7 @@ class Returning:
                 names.append(projection.name)
             base += len(steps)
         self.columns = tuple(ResultColumn(n, i.type) for n, i in zip(names, items, strict=True))
-        self._function = expressions.change_function(self._builder, cells(items)) if items else None
-        self.rows: list[tuple[Any, ...]] = []
+        self._function = expressions.change_function(self._builder, cells(items))
 
     @property
     def wanted(self) -> bool:
