@@ -148,6 +148,8 @@ def from_python(value: Any) -> Value | timedelta:
             made = utc(value)
         case Type.DECIMAL:
             made = check_decimal(value)
+        case Type.INTERVAL:
+            made = interval_of(to_interval_micros(value))
         case None:
             made = _from_other(value)
         case _:
@@ -410,11 +412,10 @@ def parse_interval(text: str) -> timedelta:
 
 
 def interval_of(micros: int) -> timedelta:
-    """A duration of ``micros`` microseconds; 22003 if it is beyond what a calendar can hold."""
-    try:
-        return timedelta(microseconds=micros)
-    except OverflowError:
-        raise errors.error(errors.OVERFLOW, "interval out of range") from None
+    """A duration of ``micros`` microseconds; 22003 if they do not fit into 64 bits."""
+    if abs(micros) > INTEGER_MAX:
+        raise errors.error(errors.OVERFLOW, "interval out of range")
+    return timedelta(microseconds=micros)
 
 
 def to_interval_micros(value: timedelta) -> int:

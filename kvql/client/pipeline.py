@@ -154,32 +154,43 @@ class Pipeline:
         """``statement`` once for each of ``rows``; the first error is in the tally, with its index."""
         tally = Tally()
         try:
-            for message in RowRuns(statement, rows, ERRORS_TOLD_MAX if self._carry_on else None):
+            for message in RowRuns(statement, rows):
                 if isinstance(message, Error):
                     tally.blame(located(message, source), message.statement or 0)
                     if not self._carry_on:
                         break
                     continue
                 while self._full():
-                    self._count(tally, await self._take())
+                    await self._count(tally)
                 if self._stopped:
                     break
                 sizes = _Ones(message.size) if message.merged else None
                 sources = [source] if source is not None and sizes is None else []
                 self._send(_Message(message.first, message.size, statement, sources, sizes), message.request)
             while self._flight and not self._stopped:
-                self._count(tally, await self._take())
+                await self._count(tally)
         finally:
             await self._end()
         return tally
 
-    def _count(self, tally: Tally, outcomes: list[Outcome]) -> None:
-        for index, outcome in outcomes:
-            if isinstance(outcome, Error):
-                tally.blame(outcome, index)
-            else:
-                tally.row_count += max(0, outcome.row_count)
-                tally.notices += outcome.notices
+    async def _count(self, tally: Tally) -> None:
+        """Take the oldest message into the tally; of a run nobody asks for the outcome of each statement."""
+        message, result = await self._oldest()
+        if isinstance(result, Error):
+            for index, outcome in self._failed(message, result):
+                if isinstance(outcome, Error):
+                    tally.blame(outcome, index)
+                else:
+                    tally.row_count += max(0, outcome.row_count)
+            return
+        tally.row_count += max(0, result.row_count)
+        tally.notices += result.notices
+        if result.failed:
+            # the server tells the first of them in full, and of the rest the number
+            first = min(result.errors, key=lambda e: e.statement or 0)
+            tally.blame(_blamed(message, first.statement or 0, first), message.first + (first.statement or 0))
+            tally.failed += result.failed - 1
+            self._lane.failed(message.statement, first)
 
     # ── the window ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -198,6 +209,13 @@ class Pipeline:
 
     async def _take(self, *, alone: bool = False) -> list[Outcome]:
         """Wait for the oldest message; an error stops the pipeline unless it carries on."""
+        message, result = await self._oldest(alone=alone)
+        if isinstance(result, Error):
+            return self._failed(message, result)
+        return [(message.first, result)] if message.sizes is None else self._split(message, message.sizes, result)
+
+    async def _oldest(self, *, alone: bool = False) -> tuple[_Message, Result | Error]:
+        """The message that was sent first, and what became of it."""
         message = self._flight.popleft()
         self._statements -= message.size
         exchange = message.exchange
@@ -210,9 +228,9 @@ class Pipeline:
                 else:
                     result.rows = [*result.rows, *await _rest(exchange)]
         except Error as e:
-            return self._failed(message, e)
+            return message, e
         self._lane.done(message.statement, result)
-        return [(message.first, result)] if message.sizes is None else self._split(message, message.sizes, result)
+        return message, result
 
     def _split(self, message: _Message, sizes: Sequence[int], result: Result) -> list[Outcome]:
         """The outcome of each statement of a run."""

@@ -148,9 +148,9 @@ class RowRuns:
     Iterating gives messages and, in its place, the error of a row that cannot be sent, its index in ``statement``.
     """
 
-    def __init__(self, statement: ast.Statement, rows: Iterable[Given], size_max: int | None = None) -> None:
+    def __init__(self, statement: ast.Statement, rows: Iterable[Given]) -> None:
         self._statement = statement
-        self._size_max = size_max or PAIRS_MAX
+        self._size_max = PAIRS_MAX
         self._rows = iter(rows)
         self._next = 0
         self._places = _places(statement)

@@ -138,9 +138,20 @@ def test_times_survive_text_and_microseconds(time: datetime) -> None:
     assert values.from_micros(values.to_micros(time)) == time
 
 
-@given(st.timedeltas())
+@given(st.timedeltas(timedelta(days=-(10**8)), timedelta(days=10**8)))
 def test_intervals_survive_text(interval: timedelta) -> None:
     assert values.parse_interval(values.interval_text(interval)) == interval
+
+
+@pytest.mark.parametrize("text", ["200000000 days", "-999999999 days", "999999999999999 weeks"])
+def test_an_interval_has_64_bits(text: str) -> None:
+    with pytest.raises(errors.DataError) as e:
+        values.parse_interval(text)
+    assert e.value.sqlstate == errors.OVERFLOW
+    for given_one in (timedelta.max, timedelta.min):
+        with pytest.raises(errors.DataError) as e:
+            values.from_python(given_one)
+        assert e.value.sqlstate == errors.OVERFLOW
 
 
 @pytest.mark.parametrize("text", ["", "x", "5", "5 months", "5 years", "minutes", "5 minutes x", "٣ days", "1e3 s"])

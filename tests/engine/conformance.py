@@ -345,6 +345,36 @@ class Conformance:
         assert (change.key, change.entry, change.expired) == ("k", None, False)
         await watching.aclose()
 
+    async def test_a_run_of_puts_is_as_many_commits(self, engine: Any) -> None:
+        """Or None and nothing done; to watchers and guards it is as if ``commit_many`` had made them."""
+        start = await self.commit(engine, Put("a", "there", 1))
+        old = engine.snapshot()
+        for keys in (["x", "there"], ["x", "y", "x"]):
+            assert await engine.commit_puts(base.PutRun("a", keys, [1] * len(keys))) is None
+        assert await self.keys(engine) == ["there"] and engine.snapshot().revision == start
+        values = [1, "two", Decimal("3.50"), None, Json('{"a": 1}'), b"\x00", 2.5, True]
+        keys = [f"k{n}" for n in range(len(values))]
+        first = await engine.commit_puts(base.PutRun("a", keys, values, "ann", "why"))
+        if first is None:
+            return
+        assert first == start + 1
+        snapshot = engine.snapshot()
+        assert snapshot.revision == start + len(keys)
+        entries = await snapshot.get_many("a", keys)
+        assert [(type(e.value), e.value) for e in entries] == [(type(v), v) for v in values]
+        assert [(e.revision, e.version, e.updated_by, e.comment) for e in entries] == [
+            (first + n, 1, "ann", "why") for n in range(len(keys))
+        ]
+        assert [key async for page in old.scan("a") for key in page.keys] == ["there"]
+        watching = engine.watch(start + 3)
+        await engine.synced(snapshot.revision)
+        seen = [await asyncio.wait_for(anext(watching), 5) for _ in range(len(keys) - 3)]
+        assert [(c.revision, c.changes[0].key) for c in seen] == [(first + n, f"k{n}") for n in range(3, len(keys))]
+        for revision, holds in ((start + 3, False), (snapshot.revision, True)):
+            guard = RangeUnchanged("a", "k5", "k9", revision)
+            outcome = await self.commit(engine, Put("b", "x", 1), guards=[guard])
+            assert isinstance(outcome, Conflict) is not holds
+
     async def test_watch_beyond_what_is_kept(self, engine: Any) -> None:
         for _ in range(3):
             await self.commit(engine, *[Put("a", f"k{n}", n) for n in range(30_000)])

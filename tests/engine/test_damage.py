@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, record
 
+from kvql.values import Json
 from tests.engine.test_crash import abandon, state_of, step
 
 RECORDS = 8
@@ -298,3 +300,27 @@ def test_a_checkpoint_never_swallows_an_expiry(tmp_path: Path) -> None:
     assert again.snapshot().revision == revision + 1
     assert state_of(again) == {}
     again.close_now()
+
+
+def test_a_run_of_puts_leaves_the_bytes_of_single_commits(tmp_path: Path) -> None:
+    values = [1, "two", Decimal("3.50"), None, Json('{"a": 1}'), b"\x00", 2.5, True, -(2**63), "é" * 40_000]
+    keys = [f"k{n}" for n in range(len(values))]
+    for quick in (True, False):
+        clock = ManualClock()
+        engine = HashTableEngine.open(tmp_path / str(quick), clock=clock)
+        if quick:
+            assert step(engine.commit_puts(base.PutRun("a", keys, values, "ann", "why"))) == 1
+        else:
+            step(
+                engine.commit_many(
+                    [Transaction((), [Put("a", k, v)], "ann", "why") for k, v in zip(keys, values, strict=True)]
+                )
+            )
+        state = state_of(engine)
+        engine.close_now()
+        again = HashTableEngine.open(tmp_path / str(quick), clock=clock)
+        assert state_of(again) == state == dict(zip(keys, values))
+        again.close_now()
+    assert record.encode_puts(base.PutRun("a", keys, values, "ann", "why")) == record.encode_transactions(
+        [Transaction((), [Put("a", k, v)], "ann", "why") for k, v in zip(keys, values, strict=True)]
+    )

@@ -124,6 +124,16 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, array_like=True):
     idempotency_key: bytes = b""
 
 
+class PutRun(msgspec.Struct, frozen=True, gc=False):
+    """So many commits, each the put of one pair that does not expire and whose key is absent: what a load is made of."""
+
+    namespace: str
+    keys: Sequence[str]
+    values: Sequence[Any]
+    user: str = ""
+    comment: str = ""
+
+
 class Conflict(msgspec.Struct, frozen=True, gc=False):
     """Why a transaction was not carried out: the first guard that did not hold."""
 
@@ -256,6 +266,12 @@ class Engine(Protocol):
         """Carry out each in turn, each seeing those before it, with fates of their own; see ``synced``.
 
         :class:`StoreFull` before anything of the call is applied, or :class:`OutcomeUnknown`.
+        """
+
+    async def commit_puts(self, run: PutRun) -> int | None:
+        """The revision of the first commit of ``run``, the others following one by one; the same as ``commit_many``.
+
+        None if a key is there or stands twice, or if the engine has no quick way: nothing has happened then.
         """
 
     async def synced(self, revision: int) -> None:

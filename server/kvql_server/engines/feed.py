@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -39,11 +39,28 @@ class Item(msgspec.Struct, frozen=True, gc=False):
     changes: tuple[tuple[str, str, Any, Any, bool], ...]
 
 
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Many commits in the ring, each the first put of one pair; ``revision`` is the last one's."""
+
+    revision: int
+    meta: Any
+    namespace: str
+    keys: Sequence[str]
+    entries: Sequence[Any]
+
+    def items(self, revision: int) -> Iterator[Item]:
+        """Those after ``revision``, newest first."""
+        count = min(len(self.keys), self.revision - revision)
+        for back in range(1, count + 1):
+            change = (self.namespace, self.keys[-back], self.entries[-back], None, False)
+            yield Item(self.revision - back + 1, self.meta, (change,))
+
+
 class Feed:
     """Used by the engine's thread only, but for :meth:`durable` and :meth:`close`, which any thread may call."""
 
     def __init__(self, revision: int) -> None:
-        self._items: deque[Item] = deque()
+        self._items: deque[Item | Run] = deque()
         self._changes = 0
         self._changes_max = CHANGES_MAX
         self._floor = revision  # commits up to this revision are not in the ring
@@ -59,9 +76,18 @@ class Feed:
     def add(self, item: Item) -> None:
         self._items.append(item)
         self._changes += len(item.changes)
+        if self._changes > self._changes_max:
+            self._trim()
+
+    def add_run(self, run: Run) -> None:
+        self._items.append(run)
+        self._changes += len(run.keys)
+        self._trim()
+
+    def _trim(self) -> None:
         while self._changes > self._changes_max:
             oldest = self._items.popleft()
-            self._changes -= len(oldest.changes)
+            self._changes -= len(oldest.keys) if isinstance(oldest, Run) else len(oldest.changes)
             self._floor = oldest.revision
 
     def after(self, revision: int) -> Iterable[Item]:
@@ -69,7 +95,10 @@ class Feed:
         for item in reversed(self._items):
             if item.revision <= revision:
                 return
-            yield item
+            if isinstance(item, Run):
+                yield from item.items(revision)
+            else:
+                yield item
 
     def skip(self, revision: int) -> None:
         """Commits up to ``revision`` were not recorded here (recovery, or more changes than the ring holds)."""

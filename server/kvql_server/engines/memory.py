@@ -182,6 +182,9 @@ class MemoryEngine:
 
     # ── committing ────────────────────────────────────────────────────────────────────────────────────────────
 
+    async def commit_puts(self, run: base.PutRun) -> int | None:
+        return None
+
     async def commit_many(self, transactions: Sequence[base.Transaction]) -> list[base.CommitOutcome]:
         self._check()
         now = self._clock.now()

@@ -24,6 +24,7 @@ from kvql.values import (
     check_decimal,
     display,
     interval_of,
+    to_interval_micros,
     type_of,
 )
 from kvql_server.executor.ordering import group_key, order_key
@@ -356,9 +357,10 @@ def _division_by_zero() -> Error:
 
 def _time(compute: Callable[[], Any]) -> Any:
     try:
-        return compute()
+        out = compute()
     except OverflowError:
         raise errors.error(errors.OVERFLOW, "timestamp out of range") from None
+    return interval_of(to_interval_micros(out)) if type(out) is timedelta else out
 
 
 def _scaled(interval: timedelta, factor: Any) -> timedelta:

@@ -267,6 +267,8 @@ class Planner:
             if _has_aggregate(expression):
                 raise _at(base, errors.GROUPING, "aggregate functions are not allowed in GROUP BY")
             item = builder.program(expression, base)
+            if item.aggregated:  # by the name of an alias
+                raise _at(base, errors.GROUPING, "aggregate functions are not allowed in GROUP BY")
             if not item.is_constant:
                 item.loose = None
                 grouping.add(item)

@@ -6,6 +6,7 @@ import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Sequence
+from itertools import repeat
 from typing import Any, Final
 from zlib import crc32
 
@@ -157,6 +158,45 @@ class HashTableEngine:
                 raise
             finally:
                 store.readers.trim(TRIM_STEP)
+
+    async def commit_puts(self, run: base.PutRun) -> int | None:
+        self._check()
+        store = self._store
+        with store.mutex:
+            now = self._clock.now()
+            if store.wheel.earliest <= now:
+                self._expire(now)
+            if not run.keys or not store.puttable(run):
+                return None
+            payloads = record.encode_puts(run)
+            if self._max_bytes is not None:
+                self._check_memory([base.Transaction((), list(map(Put, repeat(run.namespace), run.keys, run.values)))])
+            self._reserve(sum(map(len, payloads)) + record.RECORD_EXTRA_BYTES * len(payloads), len(payloads))
+            first = store.revision + 1
+            try:
+                data, crc = self._records(payloads, first, now)
+                store.apply_puts(run, Meta(now, run.user, run.comment))
+                self._log.crc = crc
+                self._log.append(data, store.revision)
+                self._after_append()
+            except BaseException as e:
+                self._broken = f"the store failed while it applied a commit ({type(e).__name__}); open it again"
+                raise
+            return first
+
+    def _records(self, payloads: list[bytes], first: int, now: int) -> tuple[bytes, int]:
+        """The records of commits of their own, and the closing CRC of the last."""
+        log = self._log
+        crc, durable = log.crc, log.synced_revision
+        prefix, pack_rest, pack_crc = record.prefix(record.COMMIT, log.epoch), record.pack_rest, record.pack_crc
+        prefix_crc = crc32(prefix)
+        parts: list[bytes] = []
+        for revision, payload in enumerate(payloads, first):
+            rest = pack_rest(crc, revision, durable, now, len(payload))
+            header_crc = crc32(rest, prefix_crc)
+            crc = crc32(payload, header_crc)
+            parts += (prefix, rest, pack_crc(header_crc), payload, pack_crc(crc))
+        return b"".join(parts), crc
 
     def _commit(self, transactions: Sequence[base.Transaction], payloads: list[bytes], now: int) -> list[CommitOutcome]:
         store, log = self._store, self._log

@@ -10,7 +10,7 @@ Deletion is lazy: readers look keys up in the table anyway; dead keys leave thei
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from typing import Final
 
 CHUNK_KEYS: Final = 1024
@@ -43,6 +43,12 @@ class KeyOrder:
         new = self._new
         new.append(key)
         if len(new) >= RUN_KEYS:
+            self._end_run()
+
+    def add_many(self, keys: Sequence[str]) -> None:
+        """Keys that are not in the table yet, each once."""
+        self._new.extend(keys)
+        if len(self._new) >= RUN_KEYS:
             self._end_run()
 
     def discard(self) -> None:

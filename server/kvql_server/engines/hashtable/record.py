@@ -61,11 +61,14 @@ _encode: Final = msgspec.msgpack.Encoder(enc_hook=_encode_other).encode
 _decode: Final = msgspec.msgpack.Decoder(ext_hook=_decode_other).decode
 
 
+def _decimal_ext(value: Decimal) -> msgspec.msgpack.Ext:
+    return msgspec.msgpack.Ext(_DECIMAL, str(value).encode())
+
+
 def _plain_decimal(write: Write) -> Write:
     """msgspec writes Decimal as text, which reads back as TEXT; so it is marked here."""
     if type(write) is Put and type(write.value) is Decimal:
-        text = msgspec.msgpack.Ext(_DECIMAL, str(write.value).encode())
-        return Put(write.namespace, write.key, text, write.expires_at)
+        return Put(write.namespace, write.key, _decimal_ext(write.value), write.expires_at)
     return write
 
 
@@ -80,6 +83,16 @@ def encode_transactions(transactions: Iterable[base.Transaction]) -> list[bytes]
                 break
         out.append(_encode((t.user, t.comment, t.idempotency_key, writes)))
     return out
+
+
+def encode_puts(run: base.PutRun) -> list[bytes]:
+    """The payload of each commit of the run: what ``encode_transactions`` makes, put together from its parts."""
+    head = b"\x94" + _encode(run.user) + _encode(run.comment) + _encode(b"") + b"\x91\x94" + _encode(run.namespace)
+    values: Iterable[Any] = run.values
+    if Decimal in set(map(type, values)):
+        values = [_decimal_ext(v) if type(v) is Decimal else v for v in values]
+    encode = _encode
+    return [head + encode(key) + encode(value) + b"\xc0" for key, value in zip(run.keys, values, strict=True)]
 
 
 class Payload(NamedTuple):

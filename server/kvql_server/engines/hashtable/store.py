@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from itertools import repeat
 from typing import Any, Final
 
 from kvql.values import Json, encoded_size
 from kvql_server.engines import base
 from kvql_server.engines.base import Absent, Clear, Guard, Put, RangeUnchanged, Unchanged
-from kvql_server.engines.feed import CHANGES_MAX, Feed, Item
+from kvql_server.engines.feed import CHANGES_MAX, Feed, Item, Run
 from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta, Tombstone
 from kvql_server.engines.hashtable.expiry import ExpiryWheel
 from kvql_server.engines.hashtable.snapshots import TRIM_STEP, Readers, Snapshot
@@ -117,6 +118,24 @@ class Store:
             self.feed.skip(revision)
         else:
             self.feed.add(Item(revision, meta, changes))
+
+    def puttable(self, run: base.PutRun) -> bool:
+        """Whether no key of the run is in its table, nor there twice."""
+        table = self.tables.get(run.namespace)
+        if table is not None and any(map(table.entries.__contains__, run.keys)):
+            return False
+        return len(set(run.keys)) == len(run.keys)
+
+    def apply_puts(self, run: base.PutRun, meta: Meta) -> None:
+        """Carry out a run that is ``puttable``, as the commits that follow the newest."""
+        first, last = self.revision + 1, self.revision + len(run.keys)
+        table = self.tables.get(run.namespace) or self.table(run.namespace)
+        entries = list(map(Entry, run.values, range(first, last + 1), repeat(meta)))
+        table.entries.update(zip(run.keys, entries, strict=True))
+        table.order.add_many(run.keys)
+        table.kinds.update(map(type, run.values))
+        table.changed = self.revision = last
+        self.feed.add_run(Run(last, meta, table.name, run.keys, entries))
 
     def _apply_many(
         self, writes: Sequence[base.Write], meta: Meta, revision: int, *, expired: bool

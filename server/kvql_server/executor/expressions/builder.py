@@ -23,7 +23,7 @@ from kvql.values import Type, from_micros, type_of
 from kvql_server.executor import operators
 from kvql_server.executor.aggregates import AGGREGATES
 from kvql_server.executor.expressions import conditions, runtime, values
-from kvql_server.executor.expressions.fields import Decoder, FieldPath
+from kvql_server.executor.expressions.fields import MISSING, Decoder, FieldPath, present
 from kvql_server.executor.expressions.grouping import Grouping
 from kvql_server.executor.expressions.items import (
     DEPTH_MAX,
@@ -146,8 +146,8 @@ class Builder:
         try:
             for at, step in enumerate(steps):
                 item = self._step(step, at, expression.names, constants, stack)
-                if base is not None and item.code[-1:] == ")":
-                    self.places[item.code] = base + at + 1
+                if base is not None:
+                    self._remember(item, base + at + 1)
                 stack.append(item)
         except Error as e:
             if base is not None and not e.item and e.span is None:
@@ -160,6 +160,15 @@ class Builder:
         if stack[0].is_star:
             raise malformed("* is no value")
         return stack[0]
+
+    def _remember(self, item: Item, place: int) -> None:
+        """Which step the sources are of that may raise while a row is computed."""
+        if item.code[-1:] == ")":
+            self.places[item.code] = place
+        if item.raw:
+            self.places[item.raw] = place
+        if item.type is not Type.BOOLEAN:
+            self.places[f"boolean({item.code})"] = place
 
     def _step(
         self, step: pb.Step, at: int, names: Sequence[str], constants: list[Any], stack: list[Item]
@@ -177,7 +186,7 @@ class Builder:
         elif op == pb.OP_COLUMN:
             item = self._column(names_of(names, step.argument, step.arity or 1), at)
         elif op == pb.OP_CALL:
-            item = self._call(names_of(names, step.argument, 1)[0].lower(), step, children)
+            item = self._call(names_of(names, step.argument, 1)[0].lower(), step, children, at)
         else:
             if any(child.is_star for child in children):
                 raise malformed("* is no value")
@@ -204,10 +213,13 @@ class Builder:
         if not children or not all(child.is_constant for child in children):
             return item
         try:
-            value = self.run(f"def folded(k, e, o=None):\n return {item.code}\n", "folded")(None, None)
+            value = self.run(f"def folded(k, e, o=None):\n return {item.raw or item.code}\n", "folded")(None, None)
         except Error:
             return item
-        return self.constant(value, item.type)
+        self.skipped.types.clear()  # no row was read yet
+        folded = self.constant(present(value), item.type)
+        folded.raw = "MISSING" if value is MISSING else ""
+        return folded
 
     def run(self, source: str, name: str) -> Any:
         """What ``name`` is after the functions so far and ``source`` were executed."""
@@ -257,19 +269,21 @@ class Builder:
 
     # ── calls ─────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _call(self, name: str, step: pb.Step, children: list[Item]) -> Item:
+    def _call(self, name: str, step: pb.Step, children: list[Item], at: int) -> Item:
         if name in AGGREGATES:
-            return self._aggregate(name, step, children)
+            return self._aggregate(name, step, children, at)
         if any(child.is_star for child in children) or step.flags & (DISTINCT | FILTER):
             what = "*" if any(c.is_star for c in children) else "FILTER" if step.flags & FILTER else "DISTINCT"
             raise errors.error(errors.SYNTAX, f"{what} belongs to aggregates, and {shown(name)} is none")
         self.heavy = True
-        if name == "now" and not children:
+        if name == "now":
+            if children:
+                raise errors.error(errors.UNKNOWN_FUNCTION, f"function now takes 0 arguments, not {len(children)}")
             return self.constant(from_micros(self._now))
         item = values.call(self, name, children)
         return self.folded(item, children) if children else item
 
-    def _aggregate(self, name: str, step: pb.Step, children: list[Item]) -> Item:
+    def _aggregate(self, name: str, step: pb.Step, children: list[Item], at: int) -> Item:
         arguments = list(children)
         condition = arguments.pop() if step.flags & FILTER else None
         if self.grouping is None:

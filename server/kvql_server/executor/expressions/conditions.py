@@ -26,7 +26,10 @@ _ORDERINGS: Final[dict[int, tuple[str, str]]] = {
 }  # fmt: skip
 _SAME_CLASS: Final = {int: frozenset((int, Decimal)), str: frozenset((str,))}
 """Types that Python compares with one another as KVQL does; not FLOAT, because of NaN, and not BOOLEAN."""
-_MIRRORED: Final = {"=": "=", "<": ">", "<=": ">=", ">": "<", ">=": "<="}
+_MIRRORED: Final[dict[int, int]] = {
+    pb.OP_EQ: pb.OP_EQ, pb.OP_NE: pb.OP_NE, pb.OP_LT: pb.OP_GT, pb.OP_LE: pb.OP_GE, pb.OP_GT: pb.OP_LT,
+    pb.OP_GE: pb.OP_LE,
+}  # fmt: skip
 
 
 def logic(builder: Builder, step: pb.Step, items: list[Item]) -> Item:
@@ -53,13 +56,14 @@ def logic(builder: Builder, step: pb.Step, items: list[Item]) -> Item:
 
 def compare(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     a, b = operands
-    op = step.op
+    op: int = step.op
+    if a.is_constant and not b.is_constant:
+        # a skipped row is told by the type that it has, not by the constant's
+        a, b, op = b, a, _MIRRORED[op]
     operator = _ORDERINGS[op][0] if op in _ORDERINGS else "="
     path = FULL
     if op != pb.OP_NE and a.is_key and b.is_constant:
         path = access_path.compared(operator, b.value)
-    elif op != pb.OP_NE and b.is_key and a.is_constant:
-        path = access_path.compared(_MIRRORED[operator], a.value)
     if op in _ORDERINGS:
         template = f"{_ORDERINGS[op][1]}({{}}, {b.code}, skipped, {_row(builder)})"
     else:

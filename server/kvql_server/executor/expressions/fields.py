@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any, Final
 
@@ -47,6 +48,8 @@ def plain(value: Any) -> Any:
     kind = type(value)
     if kind is Json:
         return json_python(value)
+    if kind is timedelta:
+        raise errors.error(errors.INVALID, "an interval cannot be stored", hint="store a timestamp: now() + 5m")
     if kind is float and (value != value or value in (float("inf"), float("-inf"))):
         raise errors.error(errors.INVALID, f"JSON has no number {value}", hint="store NULL or a text")
     if value is None or kind in (bool, int, float, Decimal, str):
@@ -84,7 +87,8 @@ class FieldPath:
         """Of the variable that holds it in the generated code."""
         self.asked = False
         self.found = False
-        self.names: dict[str, None] = {}
+        self.names: dict[int, dict[str, None]] = {}
+        """By the step that was absent, from 0."""
 
     def __call__(self, value: Any) -> Any:
         """What is there, or MISSING."""
@@ -104,9 +108,11 @@ class FieldPath:
     def _look_around(self, value: Json) -> None:
         """The names beside the one that is absent, for the notice."""
         at = self._decode(value)
-        for step in self.steps:
-            if type(at) is dict and step not in at and len(self.names) < NAMES_KEPT_MAX:
-                self.names.update(dict.fromkeys(at))
+        for depth, step in enumerate(self.steps):
+            if type(at) is dict and step not in at:
+                names = self.names.setdefault(depth, {})
+                if len(names) < NAMES_KEPT_MAX:
+                    names.update(dict.fromkeys(at))
             at = reach(at, step)
 
 

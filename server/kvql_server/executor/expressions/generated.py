@@ -127,14 +127,18 @@ def notices(builder: Builder) -> list[Notice]:
     for kind, count in sorted(builder.skipped.types.items()):
         rows = "1 row" if count == 1 else f"{count:,} rows"
         out.append(Notice(f"{rows} skipped: value is {kind.name}"))
+    declared = {(field.name,) for field in builder.scope.fields}
     for path in builder.paths.values():
-        if path.asked and not path.found:
+        if path.asked and not path.found and path.steps not in declared:
             out.append(_absent(path))
     return out
 
 
 def _absent(path: FieldPath) -> Notice:
-    shown = ".".join(map(str, path.steps))
-    last = next((s for s in reversed(path.steps) if isinstance(s, str)), shown)
-    near = nearest(last, [*path.names, *COLUMNS])
+    shown = "".join(f".{s}" if isinstance(s, str) else f"[{s}]" for s in path.steps).removeprefix(".")
+    near = None
+    for depth, step in enumerate(path.steps):
+        known = [*path.names.get(depth, ()), *(() if depth else COLUMNS)]
+        if near is None and isinstance(step, str) and step not in known:
+            near = nearest(step, known)
     return Notice(f"no row has a field {shown}", f"did you mean {near}?" if near else None)
