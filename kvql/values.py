@@ -257,7 +257,7 @@ def bare_value(word: str) -> bool | int | Decimal | str:
         if "." not in word:
             if len(word) < 19:
                 return int(word)
-            if len(word) > DECIMAL_DIGITS_MAX + 1:
+            if len(word.removeprefix("-")) > DECIMAL_DIGITS_MAX:
                 return word
             number = int(word)
             return number if INTEGER_MIN <= number <= INTEGER_MAX else Decimal(word)
@@ -463,11 +463,11 @@ def _too_deep() -> errors.Error:
 
 def _dumps(value: Any, depth: int = 0) -> str:
     """Like ``json.dumps(value, ensure_ascii=False)``, but numbers keep their digits and the depth is bounded."""
-    if depth > NESTING_MAX:
-        raise _too_deep()
     kind = type(value)
     if kind is _Number:
         return str.__str__(value)
+    if depth >= NESTING_MAX and isinstance(value, dict | list | tuple):
+        raise _too_deep()
     if kind is Decimal:
         return str(check_decimal(value))
     if isinstance(value, dict):

@@ -289,12 +289,11 @@ def _operand(node: ast.Statement, index: int, part: int) -> object:
         case ast.Expire(key=key) | ast.Persist(key=key):
             return key if part == KEY else None
         case ast.Insert(rows=rows, columns=columns):
-            row = rows[index] if index < len(rows) else ()
-            names = [column.text.lower() for column in columns] or ["key", "value"]
-            wanted = "key" if part == KEY else "value"
-            if wanted in names and names.index(wanted) < len(row):
-                return row[names.index(wanted)]
-            return row[0] if row else None
+            if part != KEY:  # counted over all rows
+                row, place = divmod(index, len(rows[0]))
+                return rows[row][place] if row < len(rows) else None
+            names = [column.text.lower() for column in columns] or ["key"]
+            return rows[index][names.index("key")] if index < len(rows) and "key" in names else None
         case ast.Explain(statement=inner) | ast.DryRun(statement=inner):
             return _operand(inner, index, part)
         case _:

@@ -42,6 +42,7 @@ BUILD, PASS, NONE, LIST, MORE = range(5)
 _MODES: Final = {"+pass": PASS, "+none": NONE, "+list": LIST, "+more": MORE}
 
 Recipe = tuple[int, int, int, Any]
+"""Of a rule: its symbol (shifted by 10, see ``_jumps``), its cells of the stack, what to do, and what that needs."""
 
 
 def _recipe(symbol: int, size: int, what: str, kept: tuple[int, ...]) -> Recipe:
@@ -53,24 +54,24 @@ def _recipe(symbol: int, size: int, what: str, kept: tuple[int, ...]) -> Recipe:
         extra = 3 * (kept[0] - size) + 1
     elif mode in (LIST, MORE):
         extra = tuple(3 * (k - size) + 1 for k in kept)
-    return symbol, 3 * size, mode, extra
+    return symbol << 10, 3 * size, mode, extra
 
 
 RECIPES: Final[list[Recipe]] = [_recipe(*rule) for rule in RULES]
 _passes: Final = [r[2] == PASS and r[1] == 3 for r in RECIPES]
-_jumps: Final[dict[int, int]] = {}
+_jumps: Final[list[dict[int, int]]] = [{} for _ in ROWS]
+"""state below -> symbol and terminal (``symbol << 10 | term``) -> state; filled as statements come."""
 
 
 def _jump(below: int, symbol: int, term: int) -> int:
     """The state after ``symbol`` upon ``below``, past all rules of one symbol that only hand a value on."""
-    key = (below << 20) | (symbol << 10) | term
-    state = GOTOS[below][symbol]
+    state = GOTOS[below][symbol >> 10]
     while True:
         action = ROWS[state].get(term, 0)
         if action >= 0 or not _passes[~action]:
             break
-        state = GOTOS[below][RECIPES[~action][0]]
-    _jumps[key] = state
+        state = GOTOS[below][RECIPES[~action][0] >> 10]
+    _jumps[below][symbol | term] = state
     return state
 
 
@@ -80,7 +81,7 @@ def run(text: str, at: int, relative: bool, places: int) -> tuple[Any, int, int,
     Spans count from the start of ``text``, or from the statement's own first character if ``relative``. ``places`` is
     the number of ``?`` before. An empty statement is ``None``. The next statement starts after the ``;``.
     """
-    scanners, recipes, jumps, kept = SCANNERS, RECIPES, _jumps, KEPT
+    scanners, recipes, jumps, kept, rows = SCANNERS, RECIPES, _jumps, KEPT, ROWS
     state = START_STATE
     stack: list[Any] = [START_STATE, None, at]
     base = last = tokens = 0
@@ -122,13 +123,12 @@ def run(text: str, at: int, relative: bool, places: int) -> tuple[Any, int, int,
                     value += [stack[i] for i in extra]
                 del stack[-size:]
             below = stack[-3]
-            state = jumps.get((below << 20) | (symbol << 10) | term, -1)
-            if state < 0:
-                state = _jump(below, symbol, term)
+            known = jumps[below].get(symbol | term)
+            state = _jump(below, symbol, term) if known is None else known
             if term == END and state == END_STATE:
                 return value, first, base + last, m.end(), tokens
             stack += (state, value, start)
-            action = ROWS[state].get(term)  # type: ignore[assignment]
+            action = rows[state].get(term)  # type: ignore[assignment]
             if action is None:
                 raise Refused
         start, at = m.span(group)

@@ -47,8 +47,8 @@ _PIECE: Final = re.compile(
     | "[^"\\]*+(?:\\.[^"\\]*+)*+"
     | --[^\n]*+
     | /\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/
+    | (?P<open>(?<!\w)[eExX]?'|"|/\*)
     | \w++'?
-    | (?P<open>(?<!\w)'|"|/\*)
     | [^;]""",
     re.VERBOSE,
 )
@@ -163,7 +163,7 @@ class _Reader:
                     node, start, end, following, tokens = run(text, at, True, 0)
                     if following > len(text) or text[following - 1] != ";":
                         break
-                    if tokens > 20 or end - start > 100:
+                    if tokens > 20 or end - start > 100 or text.find("(", start, end) >= 0:
                         _check(node, text[start:end], 0, end - start, tokens)
                 except (Refused, Error):
                     break

@@ -44,7 +44,10 @@ class Shape(NamedTuple):
 
 _shapes: Final[dict[str, list[Shape]]] = {}
 _sights: Final[dict[tuple[type, int], list[int]]] = {}
-"""(kind of statement, tokens) -> [sights, sights at which to make a shape]"""
+"""(kind of statement, tokens or skeleton) -> [sights, sights at which to make a shape]"""
+SIGHTS_MAX: Final = 1000
+SHORT_TOKENS: Final = 8
+_LITERAL: Final = re.compile(r"'[^']*'|[0-9]+")
 
 
 def run(text: str, at: int, relative: bool, places: int) -> tuple[Any, int, int, int, int]:
@@ -62,11 +65,14 @@ def run(text: str, at: int, relative: bool, places: int) -> tuple[Any, int, int,
                 return node, start, regs[shape.last][1], regs[0][1], shape.tokens
     made = loop.run(text, at, relative, places)
     if made[4] <= TOKENS_MAX:
-        key = (type(made[0]), made[4])
+        # long statements are told apart by all that is no literal, so that a thousand different ones teach nothing
+        skeleton = hash(_LITERAL.sub("", text[made[1] : made[2]])) if made[4] > SHORT_TOKENS else made[4]
+        key = (type(made[0]), skeleton)
         seen = _sights.get(key)
         if seen is None:
-            if len(_sights) < 1000:
-                _sights[key] = [1, SIGHTS]
+            if len(_sights) >= SIGHTS_MAX:
+                _sights.clear()
+            _sights[key] = [1, SIGHTS]
         else:
             seen[0] += 1
             if seen[0] >= seen[1]:
@@ -191,7 +197,7 @@ class _Program:
             action = ROWS[stack[-1][0]][term]
             if action >= 0:
                 return
-            symbol, cells, mode, extra = RECIPES[~action]
+            shifted, cells, mode, extra = RECIPES[~action]
             size = cells // 3
             children = stack[len(stack) - size :]
             del stack[len(stack) - size :]
@@ -208,7 +214,7 @@ class _Program:
                 value = picked if mode == LIST else [*children[0][1], *picked]
             else:
                 assert mode == NONE
-            state = GOTOS[stack[-1][0]][symbol]
+            state = GOTOS[stack[-1][0]][shifted >> 10]
             stack.append((state, value, start))
             if term == END and state == END_STATE:
                 self.result = value

@@ -114,10 +114,10 @@ def feed(stack: list[int], term: int) -> list[int] | None:
         if action >= 0:
             states.append(action - JSON if action >= JSON else action)
             return states
-        symbol, cells, _, _ = RECIPES[~action]
+        shifted, cells, _, _ = RECIPES[~action]
         if cells:
             del states[-(cells // 3) :]
-        states.append(GOTOS[states[-1]][symbol])
+        states.append(GOTOS[states[-1]][shifted >> 10])
         if term == END and states[-1] == END_STATE:
             return states
 
@@ -134,10 +134,10 @@ def shifting_state(stack: list[int], term: int) -> int:
         action = ROWS[states[-1]][term]
         if action >= 0:
             return states[-1]
-        symbol, cells, _, _ = RECIPES[~action]
+        shifted, cells, _, _ = RECIPES[~action]
         if cells:
             del states[-(cells // 3) :]
-        states.append(GOTOS[states[-1]][symbol])
+        states.append(GOTOS[states[-1]][shifted >> 10])
         if term == END and states[-1] == END_STATE:
             return states[-1]
 

@@ -319,7 +319,7 @@ def test_a_run_of_puts_leaves_the_bytes_of_single_commits(tmp_path: Path) -> Non
         state = state_of(engine)
         engine.close_now()
         again = HashTableEngine.open(tmp_path / str(quick), clock=clock)
-        assert state_of(again) == state == dict(zip(keys, values))
+        assert state_of(again) == state == dict(zip(keys, values, strict=True))
         again.close_now()
     assert record.encode_puts(base.PutRun("a", keys, values, "ann", "why")) == record.encode_transactions(
         [Transaction((), [Put("a", k, v)], "ann", "why") for k, v in zip(keys, values, strict=True)]

@@ -97,16 +97,16 @@ class Assignments:
                     expires_at = moment(new)
                 else:
                     document = _document(key, value) if document is None else document
-                    piece = assigned(target.field, new) if target.field is not None and new is not None else plain(new)
+                    piece = assigned(target.field, new) if target.field is not None else plain(new)
                     with_field(document, target.path, piece)
+            if document is not None:
+                value = Json.dump(document)
+            if self._record.fields:
+                value = conform(self._record.fields, value)
+            check_value(value, words_only)
         except Error as e:
             e.item, e.part = target.step, pb.PART_STEP
             raise
-        if document is not None:
-            value = Json.dump(document)
-        if self._record.fields:
-            value = conform(self._record.fields, value)
-        check_value(value, words_only)
         return value, expires_at
 
 

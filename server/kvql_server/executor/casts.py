@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Decimal, InvalidOperation
@@ -11,6 +12,7 @@ from typing import Any, Final
 from kvql import errors
 from kvql.errors import Error
 from kvql.values import (
+    DECIMAL_DIGITS_MAX,
     EXACT,
     INTEGER_MAX,
     INTEGER_MIN,
@@ -75,6 +77,11 @@ def _fit(value: Any, target: Type, arguments: tuple[int, ...]) -> Any:
     return value
 
 
+_LONG: Final = 1_100
+"""Characters after which a text is no decimal: 1,000 digits, a sign, a point, an exponent."""
+_LONG_NUMBER: Final = re.compile(rf"(?=.{{{_LONG + 1}}})[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
 def _invalid(target: str, text: str) -> Error:
     shown = quote(text if len(text) <= 60 else text[:57] + "...")
     return errors.error(errors.BAD_CAST, f"invalid input syntax for type {target}: {shown}")
@@ -137,7 +144,9 @@ def _to_decimal(value: Any) -> Decimal:
         return check_decimal(Decimal(repr(value)))
     if kind is str:
         text = value.strip()
-        if len(text) > 1100 or not text.isascii() or "_" in text:
+        if _LONG_NUMBER.fullmatch(text):
+            raise errors.error(errors.OVERFLOW, f"a decimal has at most {DECIMAL_DIGITS_MAX:,} digits")
+        if len(text) > _LONG or not text.isascii() or "_" in text:
             raise _invalid("decimal", value)
         try:
             number = Decimal(text)
@@ -154,7 +163,7 @@ def _to_float(value: Any) -> float:
         return value  # type: ignore[no-any-return]
     if kind is str:
         text = value.strip()
-        if not text.isascii() or "_" in text or len(text) > 1100:
+        if not text.isascii() or "_" in text or (len(text) > _LONG and not _LONG_NUMBER.fullmatch(text)):
             raise _invalid("float", value)
         try:
             number = float(text)

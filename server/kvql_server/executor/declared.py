@@ -69,11 +69,16 @@ def conform(fields: Sequence[Field], value: Any) -> Json:
             errors.TYPE_MISMATCH, f"values of this namespace are JSON objects, not {what}",
             hint=f"its fields are {', '.join(f.name for f in fields)}", part=pb.PART_VALUE,
         )  # fmt: skip
-    return build(fields, {name: kvql(piece) for name, piece in json_python(value).items()})
+    try:
+        return build(fields, {name: kvql(piece) for name, piece in json_python(value).items()})
+    except Error as e:
+        e.item, e.part = 0, pb.PART_VALUE
+        raise
 
 
 def build(fields: Sequence[Field], given: Mapping[str, Any]) -> Json:
-    """The stored value from KVQL values by the name of their fields."""
+    """The stored value from KVQL values by the name of their fields; an error's ``item`` is the place of the value in
+    ``given``, from 1, or 0 if it is not there."""
     names = [f.name for f in fields]
     for name in given:
         if name not in names:
@@ -84,22 +89,22 @@ def build(fields: Sequence[Field], given: Mapping[str, Any]) -> Json:
             )  # fmt: skip
     out: dict[str, Any] = {}
     for field in fields:
-        value = given.get(field.name)
-        if value is None:
-            if field.not_null:
-                raise errors.error(
-                    errors.NOT_NULL, f"null value in column {field.name} violates not-null constraint",
-                    part=pb.PART_VALUE,
-                )  # fmt: skip
-            if field.name in given:
-                out[field.name] = None
-        else:
-            out[field.name] = assigned(field, value)
+        if field.name in given or field.not_null:
+            try:
+                out[field.name] = assigned(field, given.get(field.name))
+            except Error as e:
+                e.item = list(given).index(field.name) + 1 if field.name in given else 0
+                e.part = pb.PART_VALUE
+                raise
     return Json.dump(out)
 
 
 def assigned(field: Field, value: Any) -> Any:
     """A KVQL value as the piece of JSON that the field holds; numbers are brought to its type, texts are read as it."""
+    if value is None:
+        if field.not_null:
+            raise errors.error(errors.NOT_NULL, f"null value in column {field.name} violates not-null constraint")
+        return None
     target, found = casts.ALIASES[field.type], type_of(value)
     if found is target or found is Type.TEXT or (found in _NUMBERS and target in _NUMBERS):
         if found is Type.TEXT and target is Type.TEXT:

@@ -29,11 +29,28 @@ def described(path: Path, namespace: str, order: Order) -> str:
     elif name == "prefix":
         what = f"prefix {literal(path.start)}"
     elif name == "range":
-        start = f"from {literal(path.start)}" if path.start else "from the first"
-        what = f"range {start} " + (f"to below {literal(path.end)}" if path.end is not None else "to the last")
+        what = f"range {_start(path.start)} {_end(path.end)}"
     else:
         what = "full: every pair"
     return f"{what} of namespace {namespace}" + (", last key first" if order == "reverse" else "")
+
+
+def counted(number: int, what: str) -> str:
+    """``1 pair``, ``2 pairs``."""
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
+
+
+def _start(key: str) -> str:
+    """The first key behind ``m`` is ``m\\0``."""
+    if not key:
+        return "from the first"
+    return f"after {literal(key[:-1])}" if key.endswith("\0") else f"from {literal(key)}"
+
+
+def _end(key: str | None) -> str:
+    if key is None:
+        return "to the last"
+    return f"to {literal(key[:-1])}" if key.endswith("\0") else f"to below {literal(key)}"
 
 
 def explained(stages: Sequence[Stage], mode: int = pb.MODE_EXPLAIN) -> Result:

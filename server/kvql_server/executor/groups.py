@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Hashable
 from typing import Any, Final
 
+from kvql.errors import Error
+from kvql.v1 import kvql_pb2 as pb
 from kvql_server.engines.base import Page
 from kvql_server.executor.aggregates import Accumulator, make
 from kvql_server.executor.call import Work
@@ -34,12 +36,30 @@ def _argument(aggregate: Aggregate) -> str:
 def _feed(accumulator: Accumulator, aggregate: Aggregate, values: list[Any], memory: Memory) -> None:
     if not aggregate.arguments:
         accumulator.add_count(len(values))
-    elif aggregate.distinct or aggregate.name == "string_agg":
-        before = accumulator.held_bytes
+        return
+    holds = aggregate.distinct or aggregate.name == "string_agg"
+    before = accumulator.held_bytes if holds else 0
+    try:
         accumulator.add_many(values)
+    except Error as e:
+        raise _at(e, aggregate)
+    if holds:
         memory.take(accumulator.held_bytes - before)
-    else:
-        accumulator.add_many(values)
+
+
+def _results(accumulators: list[Accumulator], aggregates: list[Aggregate]) -> tuple[Any, ...]:
+    out = []
+    for accumulator, aggregate in zip(accumulators, aggregates, strict=True):
+        try:
+            out.append(accumulator.result())
+        except Error as e:
+            raise _at(e, aggregate)
+    return tuple(out)
+
+
+def _at(error: Error, aggregate: Aggregate) -> Error:
+    error.item, error.part = aggregate.step, pb.PART_STEP
+    return error
 
 
 # ── one group: all rows ───────────────────────────────────────────────────────────────────────────────────────────
@@ -65,7 +85,7 @@ def whole(
             matched = page if first is None else Page.of(first(page))
             for accumulator, aggregate, function in zip(accumulators, aggregates, functions, strict=True):
                 _feed(accumulator, aggregate, function(matched), memory)
-        yield [((), tuple([a.result() for a in accumulators]))]
+        yield [((), _results(accumulators, aggregates))]
 
     return run
 
@@ -107,7 +127,7 @@ def grouped(
                     memory.hold([values])
                     memory.take(_GROUP_BYTES * (1 + len(aggregates)))
                 _add(state, aggregates, rows, memory)
-        async for page_of_groups in _in_order(states, memory, work):
+        async for page_of_groups in _in_order(states, aggregates, memory, work):
             yield page_of_groups
 
     return run
@@ -121,14 +141,16 @@ def _add(state: _State, aggregates: list[Aggregate], rows: list[tuple[Any, ...]]
         _feed(accumulator, aggregate, values, memory)
 
 
-async def _in_order(states: dict[Hashable, _State], memory: Memory, work: Work) -> Groups:
+async def _in_order(
+    states: dict[Hashable, _State], aggregates: list[Aggregate], memory: Memory, work: Work
+) -> Groups:  # fmt: skip
     """The groups in the order of their values: the same on every engine, whatever the order of reading was."""
 
     async def pages() -> AsyncIterator[list[Any]]:
         waiting = list(states.values())
         for at in range(0, len(waiting), PAGE_ROWS):
             yield [
-                (tuple(map(order_key, s.values)), (s.values, tuple([a.result() for a in s.accumulators])))
+                (tuple(map(order_key, s.values)), (s.values, _results(s.accumulators, aggregates)))
                 for s in waiting[at : at + PAGE_ROWS]
             ]
 

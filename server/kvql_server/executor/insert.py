@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE
 from kvql_server.executor import declared, expressions
 from kvql_server.executor.assignments import Assignments, check_value, moment, stored, words_only
 from kvql_server.executor.call import Call
-from kvql_server.executor.explain import explained
+from kvql_server.executor.explain import counted, explained
 from kvql_server.executor.expressions import Builder, Scope
 from kvql_server.executor.expressions.scope import nearest
 from kvql_server.executor.keys import exists
@@ -69,25 +70,35 @@ class _Rows:
 
     def _row(self, number: int, values: Sequence[Any]) -> tuple[str | None, Any, int | None, bool]:
         given = dict(zip(self.columns, values, strict=True))
+        column = "key"
         try:
             key = given.pop("key", None)
             if key is not None:
                 _check_key(key, number)
             elif "key" in self.columns or not self._record.fields:
                 raise errors.error(errors.INVALID, "a key cannot be NULL", part=pb.PART_KEY)
-            timed = "expires_at" in given
+            timed, column = "expires_at" in given, "expires_at"
             expires_at = moment(given.pop("expires_at", None))
+            column = "value"
             value = given.pop("value", None)
             if self._record.fields:
                 value = declared.conform(self._record.fields, value) if "value" in self.columns else declared.build(
                     self._record.fields, given
                 )  # fmt: skip
             value = stored(value)
-            check_value(value, self._words, number)
+            check_value(value, self._words)
         except Error as e:
-            e.item = e.item or number
+            self._blame(e, number, [*given][e.item - 1] if e.item and e.part == pb.PART_VALUE else column)
             raise
         return key, value, expires_at, timed
+
+    def _blame(self, error: Error, number: int, column: str) -> None:
+        """Keys are told by their rows, other values by their places among all values of the statement."""
+        if column == "key":
+            error.item, error.part = number, pb.PART_KEY
+        else:
+            place = self.columns.index(column) if column in self.columns else 0
+            error.item, error.part = (number - 1) * len(self.columns) + place + 1, pb.PART_VALUE
 
 
 def _check_key(key: Any, number: int) -> None:
@@ -109,7 +120,7 @@ def _columns(command: pb.InsertCommand, record: Namespace) -> list[str]:
         if command.width > len(default):
             raise errors.error(
                 errors.SYNTAX, "INSERT has more expressions than target columns",
-                hint=f"the columns are {', '.join(default)}", item=1, part=pb.PART_VALUE,
+                hint=f"the columns are {', '.join(default)}", item=len(default) + 1, part=pb.PART_VALUE,
             )  # fmt: skip
         return default[: command.width or len(default)]
     out: list[str] = []
@@ -182,14 +193,16 @@ class _Conflicts:
 
 async def insert(transaction: Transaction, call: Call) -> Result:
     """INSERT INTO ns …: all rows in one commit, or none; creates the namespace if it is new."""
+    started = time.perf_counter()
     command = call.request.insert
     if command.ttl_ms:
         rules.check_ttl(command.ttl_ms)
     namespace = call.namespace(command.namespace)
     record, new = await call.access.writable(transaction, call.principal, namespace)
     rows = _Rows(transaction, call, record)
+    detail = f"{counted(rows.count, 'row')} into namespace {namespace}{_shown(command)}"
     if call.request.mode == pb.MODE_EXPLAIN:
-        return explained([Stage("insert", f"{rows.count:,} rows into namespace {namespace}{_shown(command)}")])
+        return explained([Stage("insert", detail)])
     proposed = rows.read()
     conflicts = _Conflicts(transaction, call, namespace, record, rows.base)
     returning = Returning(
@@ -204,14 +217,7 @@ async def insert(transaction: Transaction, call: Call) -> Result:
     if returning.wanted:
         returning.add(changes)
     if call.request.mode == pb.MODE_EXPLAIN_ANALYZE:
-        return explained(
-            [
-                Stage(
-                    "insert", f"{rows.count:,} rows into namespace {namespace}{_shown(command)}", rows=count, time_s=0.0
-                )
-            ],
-            pb.MODE_EXPLAIN_ANALYZE,
-        )
+        return explained([Stage("insert", detail, rows=count, time_s=time.perf_counter() - started)], pb.MODE_EXPLAIN_ANALYZE)
     return returning.result(count)
 
 

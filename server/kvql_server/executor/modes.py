@@ -13,7 +13,7 @@ from kvql.values import Type
 from kvql_server.executor import access_path, expressions
 from kvql_server.executor.access_path import FULL
 from kvql_server.executor.call import Call, Pages
-from kvql_server.executor.explain import described, explained
+from kvql_server.executor.explain import counted, described, explained
 from kvql_server.executor.pipeline import Stage
 from kvql_server.transaction import Transaction
 
@@ -70,9 +70,9 @@ async def _stages(transaction: Transaction, call: Call, command: str) -> list[St
     if command in ("get", "has"):
         return [read]
     if command == "write":
-        return [read, Stage("write", f"{_MODES.get(request.write.mode, 'write')} {len(keys):,} pairs")]
+        return [read, Stage("write", f"{_MODES.get(request.write.mode, 'write')} {counted(len(keys), 'pair')}")]
     what = {"delete": "delete", "expire": "set or drop the time to live of"}[command]
-    return [read, Stage("write", f"{what} {len(keys):,} pairs")]
+    return [read, Stage("write", f"{what} {counted(len(keys), 'pair')}")]
 
 
 def _list_stages(command: pb.ListCommand, namespace: str) -> list[Stage]:

@@ -264,11 +264,12 @@ class Planner:
             place = self._place(expression, "GROUP BY", base)
             programs.append((expression, base) if place is None else self.projections[place][1:])
         for expression, base in programs:
+            last = base + len(expression.steps) - 1
             if _has_aggregate(expression):
-                raise _at(base, errors.GROUPING, "aggregate functions are not allowed in GROUP BY")
+                raise _at(last, errors.GROUPING, "aggregate functions are not allowed in GROUP BY")
             item = builder.program(expression, base)
             if item.aggregated:  # by the name of an alias
-                raise _at(base, errors.GROUPING, "aggregate functions are not allowed in GROUP BY")
+                raise _at(last, errors.GROUPING, "aggregate functions are not allowed in GROUP BY")
             if not item.is_constant:
                 item.loose = None
                 grouping.add(item)
@@ -315,7 +316,7 @@ class Planner:
                 place = self._same(ordering.expression)
             if place is None and self.command.distinct and _single_name(ordering.expression) not in self.scope.aliases:
                 raise _at(
-                    base, errors.INVALID_REFERENCE,
+                    base + len(ordering.expression.steps) - 1, errors.INVALID_REFERENCE,
                     "for SELECT DISTINCT, ORDER BY expressions must appear in the list",
                 )  # fmt: skip
             out.append(

@@ -41,6 +41,8 @@ from kvql_server.executor.expressions.scope import Scope, columns_of
 Handler = Callable[["Builder", pb.Step, list[Item]], Item]
 
 _ONE: Final = frozenset({pb.OP_NOT, pb.OP_IS_NULL, pb.OP_IS_MISSING, pb.OP_NEGATE, pb.OP_PLUS, pb.OP_FIELD})
+_CONDITIONS: Final = frozenset({"WHERE", "HAVING", "ON CONFLICT"})
+"""Clauses that are likelier than others to be where a value should have been a BOOLEAN."""
 _NONE: Final = frozenset({pb.OP_CONSTANT, pb.OP_COLUMN, pb.OP_STAR})
 
 
@@ -168,7 +170,9 @@ class Builder:
         if item.raw:
             self.places[item.raw] = place
         if item.type is not Type.BOOLEAN:
-            self.places[f"boolean({item.code})"] = place
+            test = f"boolean({item.code})"
+            if self.clause in _CONDITIONS or test not in self.places:
+                self.places[test] = place
 
     def _step(
         self, step: pb.Step, at: int, names: Sequence[str], constants: list[Any], stack: list[Item]
@@ -291,7 +295,8 @@ class Builder:
                 errors.GROUPING, f"aggregate functions are not allowed in {self.clause}",
                 hint="conditions on aggregates stand in HAVING" if self.clause == "WHERE" else None,
             )  # fmt: skip
-        return self.grouping.aggregate(name, bool(step.flags & DISTINCT), arguments, condition)
+        place = self.base + at + 1
+        return self.grouping.aggregate(name, bool(step.flags & DISTINCT), arguments, condition, place)
 
     def _grouped(self, item: Item, step: pb.Step, at: int, names: Sequence[str], children: list[Item]) -> Item:
         """What the item is beside the groups: one of their values, or something that still holds a row's column."""

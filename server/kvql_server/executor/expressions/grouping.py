@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kvql import errors
 from kvql.v1 import kvql_pb2 as pb
@@ -19,6 +19,8 @@ class Aggregate:
     distinct: bool
     arguments: tuple[str, ...]
     condition: str
+    step: int = field(default=0, compare=False)
+    """Where it stands among the statement's steps, from 1, to tell where an error came from."""
 
 
 class Grouping:
@@ -46,7 +48,9 @@ class Grouping:
             return None
         return Item(f"k[{place}]", 1, self.groups[place].type, identity=item.identity)
 
-    def aggregate(self, name: str, distinct: bool, arguments: list[Item], condition: Item | None) -> Item:
+    def aggregate(
+        self, name: str, distinct: bool, arguments: list[Item], condition: Item | None, step: int
+    ) -> Item:  # fmt: skip
         """An aggregate over the rows of a group; equal ones are computed once. 42883, 42803."""
         least, most = AGGREGATES[name]
         stars = [a for a in arguments if a.is_star]
@@ -62,7 +66,7 @@ class Grouping:
         if any(item.aggregated for item in (*arguments, *([condition] if condition else []))):
             raise errors.error(errors.GROUPING, "aggregate function calls cannot be nested")
         made = Aggregate(
-            name, distinct, tuple([a.code for a in arguments]), condition.truth if condition is not None else ""
+            name, distinct, tuple([a.code for a in arguments]), condition.truth if condition is not None else "", step
         )
         place = self.aggregates.index(made) if made in self.aggregates else len(self.aggregates)
         if place == len(self.aggregates):
