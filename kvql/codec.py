@@ -136,13 +136,16 @@ _CONSTANTS: Final = {NULL: None, FALSE: False, TRUE: True}
 def decode_values(values: pb.Values, *, expressions: bool = False, intervals: bool = False) -> list[Any]:
     """The values in order. ``pb.Expression`` and ``timedelta`` come out only if the caller allows them; else 22023."""
     types = values.types
+    if not types and not values.ByteSize():
+        return []
     kinds = set(types)
-    if kinds == {TEXT} and len(values.texts) == len(types):
-        out: list[Any] = list(values.texts)
-    elif kinds == {INTEGER} and len(values.integers) == len(types):
-        out = list(values.integers)
-    else:
-        out = list(_decode_mixed(values, kinds))
+    if len(kinds) == 1:
+        # one type, as most columns and constants are, and nothing but its payloads
+        if kinds == {TEXT} and len(values.texts) == len(types) and not _other_payloads(values, "texts"):
+            return list(values.texts)
+        if kinds == {INTEGER} and len(values.integers) == len(types) and not _other_payloads(values, "integers"):
+            return list(values.integers)
+    out = list(_decode_mixed(values, kinds))
     used = dict.fromkeys(("integers", "texts", "floats", "blobs", "expressions"), 0)
     for kind in kinds:
         if kind in _READERS:
@@ -154,6 +157,13 @@ def decode_values(values: pb.Values, *, expressions: bool = False, intervals: bo
     if INTERVAL in kinds and not intervals:
         raise errors.error(errors.INVALID, "an interval cannot be stored", hint="store a timestamp: now() + 5m")
     return out
+
+
+def _other_payloads(values: pb.Values, name: str) -> bool:
+    return bool(
+        (name != "texts" and values.texts) or (name != "integers" and values.integers)
+        or values.floats or values.blobs or values.expressions
+    )  # fmt: skip
 
 
 def _decode_mixed(values: pb.Values, kinds: set[int]) -> Iterator[Any]:

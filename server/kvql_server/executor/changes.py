@@ -41,6 +41,8 @@ class _Search:
             test = self.builder.program(command.where, base)
             self.path = test.path
             self.condition = "" if test.path.exact else test.truth
+        if not self.call.request.mode:
+            return  # nobody asks what the stages are
         self.stages = [Stage("read", described(self.path, self.namespace, "key"))]
         if self.condition:
             self.stages.append(Stage("filter", sql.text(command.where)))
@@ -71,8 +73,9 @@ async def update(transaction: Transaction, call: Call) -> Result:
         transaction, call, namespace, record, command.returning, assignments.base + len(command.where.steps),
         old=("o", False), new=("e", False),
     )  # fmt: skip
-    shown = ", ".join(f"{'.'.join(a.path)} = {sql.text(a.expression)}" for a in command.assignments)
-    search.stages.append(Stage("update", shown))
+    if call.request.mode:
+        shown = ", ".join(f"{'.'.join(a.path)} = {sql.text(a.expression)}" for a in command.assignments)
+        search.stages.append(Stage("update", shown))
     if call.request.mode == pb.MODE_EXPLAIN:
         return explained(search.stages)
     started, count, words = time.perf_counter(), 0, words_only(call, record)

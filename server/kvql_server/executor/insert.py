@@ -217,7 +217,9 @@ async def insert(transaction: Transaction, call: Call) -> Result:
     if returning.wanted:
         returning.add(changes)
     if call.request.mode == pb.MODE_EXPLAIN_ANALYZE:
-        return explained([Stage("insert", detail, rows=count, time_s=time.perf_counter() - started)], pb.MODE_EXPLAIN_ANALYZE)
+        return explained(
+            [Stage("insert", detail, rows=count, time_s=time.perf_counter() - started)], pb.MODE_EXPLAIN_ANALYZE
+        )
     return returning.result(count)
 
 

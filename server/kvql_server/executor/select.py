@@ -120,6 +120,10 @@ class Planner:
         )
         return Plan(self.builder, columns, self.stages)
 
+    def _told(self, expression: pb.Expression) -> str:
+        """The expression for EXPLAIN; nobody else reads what the stages say of themselves."""
+        return sql.text(expression) if self.call.request.mode else ""
+
     def _is_grouped(self) -> bool:
         command = self.command
         if command.group_by or command.group_all or command.HasField("having"):
@@ -138,7 +142,7 @@ class Planner:
             self.condition = test.truth
 
     def _filter_detail(self) -> str:
-        return sql.text(self.command.where) if self.condition else ""
+        return self._told(self.command.where) if self.condition else ""
 
     def _read(self, order: Order) -> None:
         """The first stage: pages of pairs."""
@@ -155,7 +159,7 @@ class Planner:
             async for page in lists.in_turns(read, call, heavy=builder.heavy):
                 yield page
 
-        self.stages.append(Stage("read", described(path, namespace, order), pages))
+        self.stages.append(Stage("read", described(path, namespace, order) if call.request.mode else "", pages))
 
     def _limit(self) -> None:
         command = self.command
@@ -197,7 +201,7 @@ class Planner:
                 if found:
                     yield found
 
-        shown = ", ".join(sql.text(e) for _, e, _ in self.projections)
+        shown = ", ".join(self._told(e) for _, e, _ in self.projections)
         if self.condition:
             self.stages.append(Stage("filter", self._filter_detail(), rows))
             self.stages.append(Stage("project", shown))
@@ -233,7 +237,7 @@ class Planner:
             key, reverse = _sort_key(orders)
             row = f"({key}, {row})"
         function = expressions.group_function(builder, row, having)
-        shown = ", ".join(sql.text(e) for _, e, _ in self.projections)
+        shown = ", ".join(self._told(e) for _, e, _ in self.projections)
 
         async def rows(pages: groups.Groups) -> AsyncIterator[Any]:
             async for page in pages:
@@ -242,7 +246,7 @@ class Planner:
                     yield found
 
         if having:
-            self.stages.append(Stage("having", sql.text(command.having), rows))
+            self.stages.append(Stage("having", self._told(command.having), rows))
             self.stages.append(Stage("project", shown))
         else:
             self.stages.append(Stage("project", shown, rows))
@@ -287,7 +291,7 @@ class Planner:
                 return
             self.stages.append(Stage("aggregate", names, groups.whole(builder, grouping, condition, self.memory)))
         else:
-            shown = [sql.text(e) for e in self.command.group_by] or ["ALL"]
+            shown = [self._told(e) for e in self.command.group_by] or ["ALL"]
             run = groups.grouped(builder, grouping, condition, self.memory, self.call.work)
             self.stages.append(Stage("group", f"by {', '.join(shown)}: {names}", run))
 
@@ -347,7 +351,7 @@ class Planner:
     def _sort(self, reverse: bool) -> None:
         command, memory, work = self.command, self.memory, self.call.work
         shown = ", ".join(
-            sql.text(o.expression) + (" DESC" if o.descending else "") + _nulls(o) for o in command.order_by
+            self._told(o.expression) + (" DESC" if o.descending else "") + _nulls(o) for o in command.order_by
         )
         count = command.limit + command.offset if command.HasField("limit") else None
         if count is not None and 0 < count <= pipeline.TOP_MAX:
