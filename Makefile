@@ -47,6 +47,7 @@ check: $(STAMP) ## format, lint, types, layers, drift of generated code, golden 
 	@$(RUN) tools/make_sync.py --check
 	@$(RUN) tools/make_reference.py --check
 	@$(RUN) tools/golden_coverage.py
+	@$(RUN) tools/golden_rules.py
 
 format: $(STAMP) ## put the code into ruff's format
 	@$(RUN) -m ruff format --quiet .

@@ -72,7 +72,8 @@ def problems(rules: list[Rule], scripts: dict[str, list[str]], root: Path = ROOT
 
 def _exists(root: Path, path: str, name: str) -> bool:
     file = root / path
-    return file.is_file() and re.search(rf"^\s*(?:async )?def {name}\(", file.read_text("utf-8"), re.MULTILINE) is not None
+    text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return re.search(rf"^\s*(?:async )?def {name}\(", text, re.MULTILINE) is not None
 
 
 def main() -> None:

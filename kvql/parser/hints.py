@@ -272,7 +272,7 @@ def _did_you_mean(m: Mistake) -> str | None:
     if not m.word:
         return None
     known = [w for w in _NEIGHBOURS.get(m.word, ()) if w in m.can.keywords]
-    if known:
+    if known and not (m.first() in _STARTERS and m.word in KEYWORDS.values()):
         return f"did you mean {' or '.join(known)}?"
     near_by = _close(m.word, m.can.keywords)
     return f"did you mean {near_by}?" if near_by else None

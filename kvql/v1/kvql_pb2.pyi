@@ -1639,7 +1639,9 @@ class Error(_message.Message):
     statement: _builtins.int
     """In a run of writes: the statement, from 0; with ON_ERROR_STOP those before it are done."""
     item: _builtins.int
-    """Which operand is at fault, from 1, among the keys, values or constants of the statement; 0 for none in particular."""
+    """Which operand is at fault, from 1, among the keys, values or constants of the statement; 0 for none in particular.
+    Keys of INSERT count the rows, its values all values, row by row.
+    """
     part: Global___Part.ValueType
     skipped: _builtins.bool
     """Not carried out, because an earlier request of the lane failed."""

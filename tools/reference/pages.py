@@ -112,7 +112,8 @@ def index(pages: list[Page]) -> str:
     return (
         HEAD
         + "# KVQL reference\n\n"
-        + "Every statement with its syntax, a diagram, and an example that was run to make this page.\n\n"
+        + "Every statement with its syntax, a diagram, and an example that was run to make this page. What the\n"
+        + "language promises, rule by rule, is told in [language.md](../language.md).\n\n"
         + "\n".join(links)
         + "\n- [Parts of statements](parts.md): keys, values, names, expressions"
         + "\n- [Functions and operators](functions.md)\n- [Types and columns](types.md)\n- [Errors](errors.md)\n\n"

@@ -11,7 +11,7 @@ from kvql.codec import decode_values
 from kvql.errors import Error
 from kvql.result import Notice, Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
-from kvql.values import Type, parse_interval, to_interval_micros
+from kvql.values import Type, display, parse_interval, to_interval_micros
 from kvql_server import rules
 from kvql_server.auth import no_such_namespace
 from kvql_server.catalog import NAMESPACE, Namespace, encode
@@ -69,8 +69,13 @@ async def describe(transaction: Transaction, call: Call) -> Result:
     for field in record.fields:
         arguments = f"({', '.join(map(str, field.arguments))})" if field.arguments else ""
         rows.append(("field", field.name, field.type + arguments + (" NOT NULL" if field.not_null else "")))
-    rows += [("setting", option, str(value)) for option, value in sorted(record.options.items())]
+    rows += [("setting", option, _shown(option, value)) for option, value in sorted(record.options.items())]
     return Result(DESCRIPTION, rows, len(rows))
+
+
+def _shown(option: str, value: Any) -> str:
+    """As it could be written: durations are kept in milliseconds."""
+    return display(timedelta(milliseconds=value)) if option in ("default_ttl", "history") else str(value)
 
 
 async def use(transaction: Transaction, call: Call) -> Result:

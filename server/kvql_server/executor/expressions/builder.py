@@ -37,6 +37,7 @@ from kvql_server.executor.expressions.items import (
     names_of,
 )
 from kvql_server.executor.expressions.scope import Scope, columns_of
+from kvql_server.executor.functions import FUNCTIONS
 
 Handler = Callable[["Builder", pb.Step, list[Item]], Item]
 
@@ -277,6 +278,8 @@ class Builder:
         if name in AGGREGATES:
             return self._aggregate(name, step, children, at)
         if any(child.is_star for child in children) or step.flags & (DISTINCT | FILTER):
+            if name != "now" and name not in FUNCTIONS:
+                raise values.unknown(name)
             what = "*" if any(c.is_star for c in children) else "FILTER" if step.flags & FILTER else "DISTINCT"
             raise errors.error(errors.SYNTAX, f"{what} belongs to aggregates, and {shown(name)} is none")
         self.heavy = True

@@ -80,7 +80,7 @@ def call(builder: Builder, name: str, operands: list[Item]) -> Item:
     """A scalar function; 42883 if there is none of that name, or not with so many arguments."""
     function = FUNCTIONS.get(name)
     if function is None:
-        raise _unknown(name)
+        raise unknown(name)
     count = len(operands)
     if count < function.least or (function.most is not None and count > function.most):
         if function.most is None:
@@ -117,7 +117,7 @@ def _coalesce(builder: Builder, operands: list[Item]) -> Item:
     return Item(builder.function("\n".join([*lines, f" return {last.code}"])), 1, kind)
 
 
-def _unknown(name: str) -> errors.Error:
+def unknown(name: str) -> errors.Error:
     from kvql_server.executor.aggregates import AGGREGATES
     from kvql_server.executor.expressions.scope import nearest
 
