@@ -16,7 +16,7 @@ from kvql.span import Span
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import from_python
 
-NEGATED, INSENSITIVE, DISTINCT, FILTER, HAS_OPERAND, HAS_ELSE, HAS_ESCAPE = (1 << bit for bit in range(7))
+NEGATED, INSENSITIVE, DISTINCT, FILTER, HAS_OPERAND, HAS_ELSE, HAS_ESCAPE, PLACE = (1 << bit for bit in range(8))
 
 _COMPARE: Final = {
     "=": (pb.OP_EQ, 0), "<>": (pb.OP_NE, 0), "<": (pb.OP_LT, 0), "<=": (pb.OP_LE, 0), ">": (pb.OP_GT, 0),

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias, assert_never
 
 from kvql import ast, errors
 from kvql.compiler import writes
-from kvql.compiler.expressions import compile_expression, encode_constants
+from kvql.compiler.expressions import PLACE, compile_expression, encode_constants
 from kvql.compiler.operands import AGGREGATES, commented, name_of, pair_value, projections
 from kvql.compiler.parameters import Given, Parameters, encodable, key_of, number_of, text_of, ttl_ms_of, value_of
 from kvql.errors import Error
@@ -238,14 +238,14 @@ def _select(statement: ast.Select, bound: Parameters) -> pb.SelectCommand:
     if statement.where is not None:
         compile_expression(statement.where, bound, out.where)
     for group in statement.group_by:
-        compile_expression(group, bound, out.group_by.add())
+        _listed(group, bound, out.group_by.add())
     if statement.having is not None:
         compile_expression(statement.having, bound, out.having)
     for order in statement.order_by:
         ordering = out.order_by.add(descending=order.descending)
         if order.nulls_first is not None:
             ordering.nulls_first = order.nulls_first
-        compile_expression(order.expression, bound, ordering.expression)
+        _listed(order.expression, bound, ordering.expression)
     if statement.limit is not None:
         out.limit = number_of(statement.limit, bound, "LIMIT")
     if statement.offset is not None:
@@ -255,6 +255,13 @@ def _select(statement: ast.Select, bound: Parameters) -> pb.SelectCommand:
     else:
         out.from_session = _reads_pairs(statement, out)
     return out
+
+
+def _listed(node: ast.Expression, bound: Parameters, into: pb.Expression) -> None:
+    """An expression of GROUP BY or ORDER BY; a number that stands in the text, and no parameter, is a place."""
+    compile_expression(node, bound, into)
+    if isinstance(node, ast.Literal) and type(node.value) is int:
+        into.steps[0].flags = PLACE
 
 
 def _source(source: ast.Source) -> str:

@@ -699,7 +699,8 @@ class Step(_message.Message):
     """An index: into constants for OP_CONSTANT, into names for OP_COLUMN, OP_FIELD, OP_CALL and OP_CAST."""
     flags: _builtins.int
     """Bit 0: negated (NOT LIKE …), bit 1: insensitive (ILIKE), bit 2: DISTINCT (in a call), bit 3: has FILTER,
-    bit 4: CASE has an operand, bit 5: CASE has an ELSE, bit 6: LIKE has an ESCAPE.
+    bit 4: CASE has an operand, bit 5: CASE has an ELSE, bit 6: LIKE has an ESCAPE, bit 7: a number that names a place in
+    the list of SELECT (ORDER BY 2, GROUP BY 1).
     """
     def __init__(
         self,

@@ -47,6 +47,17 @@ def test_in_process(path: Path, engine: str, target: str, tmp_path: Path, reques
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("path", LOCAL, ids=name)
+def test_the_same_over_tls(path: Path, engine: str, server_of: Callable[[str], Server]) -> None:
+    """What runs in process runs on a server, word for word."""
+    script = harness.read(path)
+    server = server_of(engine)
+    server.drop_namespaces()
+    blocks = harness.through_api(script, lambda: server.connect("main"))
+    assert harness.transcript(blocks) == script.expected()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("path", REMOTE, ids=name)
 def test_over_tls(path: Path, engine: str, server_of: Callable[[str], Server], request: pytest.FixtureRequest) -> None:
     script = harness.read(path)

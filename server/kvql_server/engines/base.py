@@ -125,7 +125,7 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
 
 class PutRun(msgspec.Struct, frozen=True, gc=False):
-    """So many commits, each the put of one pair that does not expire and whose key is absent: what a load is made of."""
+    """So many commits, each the put of one new pair that does not expire: what a load is made of."""
 
     namespace: str
     keys: Sequence[str]

@@ -67,7 +67,7 @@ class Assignments:
             base += len(assignment.expression.steps)
             self.targets[-1].step = base
         self._check_once(base)
-        self.row = cells(items)
+        self.row = cells(builder, items)
         self.base = base
         """Where the steps of what follows start."""
 

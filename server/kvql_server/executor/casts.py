@@ -33,11 +33,10 @@ ALIASES: Final[dict[str, Type]] = {
     "decimal": Type.DECIMAL, "numeric": Type.DECIMAL, "dec": Type.DECIMAL,
     "float": Type.FLOAT, "real": Type.FLOAT, "double precision": Type.FLOAT, "float8": Type.FLOAT,
     "float4": Type.FLOAT, "double": Type.FLOAT,
-    "text": Type.TEXT, "varchar": Type.TEXT, "character varying": Type.TEXT, "char": Type.TEXT,
+    "text": Type.TEXT, "varchar": Type.TEXT, "char": Type.TEXT,
     "character": Type.TEXT, "string": Type.TEXT,
     "bytes": Type.BYTES, "bytea": Type.BYTES, "blob": Type.BYTES,
-    "timestamp": Type.TIMESTAMP, "timestamptz": Type.TIMESTAMP, "timestamp with time zone": Type.TIMESTAMP,
-    "timestamp without time zone": Type.TIMESTAMP,
+    "timestamp": Type.TIMESTAMP, "timestamptz": Type.TIMESTAMP,
     "json": Type.JSON, "jsonb": Type.JSON, "interval": Type.INTERVAL,
 }  # fmt: skip
 
@@ -47,7 +46,7 @@ def caster(name: str, arguments: tuple[int, ...]) -> Callable[[Any], Any]:
     target = ALIASES.get(name.lower())
     if target is None:
         raise errors.error(
-            errors.INVALID, f"type {name} does not exist", hint="for example TEXT, INTEGER, DECIMAL, FLOAT"
+            errors.INVALID, f"type {name if len(name) <= 64 else name[:63] + '…'} does not exist", hint="for example TEXT, INTEGER, DECIMAL, FLOAT"
         )
     convert = _CASTS[target]
 

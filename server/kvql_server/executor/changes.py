@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, Final
 
+from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server.catalog import Namespace
@@ -20,6 +21,8 @@ from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Returning
 from kvql_server.transaction import Transaction
 
+_STRANGERS: Final = frozenset(("old", "new", "excluded"))
+
 
 class _Search:
     """The pairs that WHERE names, as pages of rows with what is computed for each."""
@@ -28,9 +31,8 @@ class _Search:
         self.transaction = transaction
         self.call = call
         self.namespace = namespace
-        self.builder = Builder(
-            Scope(namespace, record.fields), transaction.time, call.settings.expression_steps_max, call.places
-        )  # fmt: skip
+        scope = Scope(namespace, record.fields, strangers=_STRANGERS)
+        self.builder = Builder(scope, transaction.time, call.settings.expression_steps_max, call.places)
         self.path: Path = FULL
         self.condition = ""
         self.stages: list[Stage] = []
@@ -39,8 +41,11 @@ class _Search:
         if command.HasField("where"):
             self.builder.clause = "WHERE"
             test = self.builder.program(command.where, base)
-            self.path = test.path
-            self.condition = "" if test.path.exact else test.truth
+            try:
+                self.path, self.condition = expressions.condition_of(test)
+            except Error as e:
+                e.item, e.part = base + 1, pb.PART_STEP
+                raise
         if not self.call.request.mode:
             return  # nobody asks what the stages are
         self.stages = [Stage("read", described(self.path, self.namespace, "key"))]

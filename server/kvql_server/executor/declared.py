@@ -14,7 +14,7 @@ from kvql.values import Json, Type, timestamp_text, type_of
 from kvql_server.catalog import Field
 from kvql_server.executor import casts
 from kvql_server.executor.expressions.fields import kvql, plain
-from kvql_server.executor.expressions.scope import COLUMNS, nearest
+from kvql_server.executor.expressions.scope import COLUMNS, listed, nearest, short
 from kvql_server.executor.ordering import json_python
 
 FIELDS_MAX: Final = 1_000
@@ -67,7 +67,7 @@ def conform(fields: Sequence[Field], value: Any) -> Json:
         what = "a JSON array" if type(value) is Json else type_of(value).name
         raise errors.error(
             errors.TYPE_MISMATCH, f"values of this namespace are JSON objects, not {what}",
-            hint=f"its fields are {', '.join(f.name for f in fields)}", part=pb.PART_VALUE,
+            hint=f"its fields are {listed([f.name for f in fields])}", part=pb.PART_VALUE,
         )  # fmt: skip
     try:
         return build(fields, {name: kvql(piece) for name, piece in json_python(value).items()})
@@ -84,8 +84,8 @@ def build(fields: Sequence[Field], given: Mapping[str, Any]) -> Json:
         if name not in names:
             near = nearest(name, names)
             raise errors.error(
-                errors.UNKNOWN_COLUMN, f"column {name} does not exist",
-                hint=f"did you mean {near}?" if near else f"the fields are {', '.join(names)}", part=pb.PART_VALUE,
+                errors.UNKNOWN_COLUMN, f"column {short(name)} does not exist",
+                hint=f"did you mean {near}?" if near else f"the fields are {listed(names)}", part=pb.PART_VALUE,
             )  # fmt: skip
     out: dict[str, Any] = {}
     for field in fields:

@@ -107,7 +107,8 @@ def grouped(
     """A row for each group, in the order of the groups' values."""
     aggregates, groups = grouping.aggregates, grouping.groups
     builder.variables["SKIP"] = _SKIP
-    row = f"({_key(groups)}, ({_cells(groups)}), ({''.join(_filtered(a) + ', ' for a in aggregates)}))"
+    values, arguments = builder.spread([g.code for g in groups]), builder.spread([_filtered(a) for a in aggregates])
+    row = f"({_key(builder, groups)}, ({values}), ({arguments}))"
     function = page_function(builder, row, condition)
 
     async def run(pages: AsyncIterator[Page]) -> Groups:
@@ -158,14 +159,10 @@ async def _in_order(
         yield page
 
 
-def _key(groups: list[Item]) -> str:
+def _key(builder: Builder, groups: list[Item]) -> str:
     """The source of what makes two rows one group."""
     keys = [f"group_key({g.code})" for g in groups]
-    return keys[0] if len(keys) == 1 else f"({', '.join(keys)})"
-
-
-def _cells(groups: list[Item]) -> str:
-    return "".join(f"{g.code}, " for g in groups)
+    return keys[0] if len(keys) == 1 else f"({builder.spread(keys)})"
 
 
 def _filtered(aggregate: Aggregate) -> str:

@@ -20,7 +20,7 @@ from kvql_server.executor.assignments import Assignments, check_value, moment, s
 from kvql_server.executor.call import Call
 from kvql_server.executor.explain import counted, explained
 from kvql_server.executor.expressions import Builder, Scope
-from kvql_server.executor.expressions.scope import nearest
+from kvql_server.executor.expressions.scope import listed, nearest, short
 from kvql_server.executor.keys import exists
 from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Change, Returning
@@ -120,7 +120,7 @@ def _columns(command: pb.InsertCommand, record: Namespace) -> list[str]:
         if command.width > len(default):
             raise errors.error(
                 errors.SYNTAX, "INSERT has more expressions than target columns",
-                hint=f"the columns are {', '.join(default)}", item=len(default) + 1, part=pb.PART_VALUE,
+                hint=f"the columns are {listed(default)}", item=len(default) + 1, part=pb.PART_VALUE,
             )  # fmt: skip
         return default[: command.width or len(default)]
     out: list[str] = []
@@ -150,9 +150,9 @@ def _column(given: str, fields: list[str], item: int) -> str:
             return name
     known = [*fields, *_SYSTEM_COLUMNS]
     near = nearest(given, known)
-    hint = f"did you mean {near}?" if near else f"INSERT sets {', '.join(known)}"
+    hint = f"did you mean {near}?" if near else f"INSERT sets {listed(known)}"
     raise errors.error(
-        errors.UNKNOWN_COLUMN, f"column {given} does not exist", hint=hint, item=item, part=pb.PART_COLUMN
+        errors.UNKNOWN_COLUMN, f"column {short(given)} does not exist", hint=hint, item=item, part=pb.PART_COLUMN
     )
 
 
@@ -172,7 +172,7 @@ class _Conflicts:
             )
         if not conflict.assignments:
             return
-        scope = Scope(namespace, record.fields, {"excluded": ("o", False)})
+        scope = Scope(namespace, record.fields, {"excluded": ("o", False)}, strangers=frozenset(("old", "new")))
         builder = Builder(scope, transaction.time, call.settings.expression_steps_max, call.places)
         builder.clause = "ON CONFLICT"
         self.updates = Assignments(builder, conflict.assignments, record, base)

@@ -53,7 +53,7 @@ class Returning:
                 names.append(projection.name)
             base += len(steps)
         self.columns = tuple(ResultColumn(n, i.type) for n, i in zip(names, items, strict=True))
-        self._function = expressions.change_function(self._builder, cells(items))
+        self._function = expressions.change_function(self._builder, cells(self._builder, items))
 
     @property
     def wanted(self) -> bool:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from kvql import errors
 from kvql.result import Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
+from kvql.values import Json
 from kvql_server.catalog import Namespace
 from kvql_server.engines.base import Order, Page
 from kvql_server.executor import expressions, groups, lists, pipeline
@@ -18,6 +19,7 @@ from kvql_server.executor.explain import analyzed, described, explained
 from kvql_server.executor.expressions import Builder, Grouping, Item, Scope, check_grouped
 from kvql_server.executor.expressions import text as sql
 from kvql_server.executor.expressions.generated import cells, placed
+from kvql_server.executor.expressions.items import PLACE
 from kvql_server.executor.pipeline import Memory, Stage
 from kvql_server.transaction import Transaction
 
@@ -108,6 +110,8 @@ class Planner:
         self.path = FULL
         self.condition = ""
         self.stages: list[Stage] = []
+        self._places: dict[bytes, int] = {}
+        """Of the expressions in the list, by what they are on the wire."""
 
     def plan(self) -> Plan:
         self._where()
@@ -137,9 +141,11 @@ class Planner:
         self.builder.clause = "WHERE"
         test = self.builder.program(self.command.where, self.bases["where"])
         self.builder.clause = "SELECT"
-        self.path = test.path
-        if not test.path.exact:
-            self.condition = test.truth
+        try:
+            self.path, self.condition = expressions.condition_of(test)
+        except errors.Error as e:
+            e.item, e.part = self.bases["where"] + 1, pb.PART_STEP
+            raise
 
     def _filter_detail(self) -> str:
         return self._told(self.command.where) if self.condition else ""
@@ -181,9 +187,9 @@ class Planner:
         self._read(by_key or ("any" if orders and not command.distinct else "key"))
         if by_key:
             orders = []
-        row = cells(items)
+        row = cells(builder, items)
         if orders:
-            key, reverse = _sort_key(orders, tie="k")
+            key, reverse = _sort_key(builder, orders, tie="k")
             row = f"({key}, {row})"
         self._select(row)
         if command.distinct:
@@ -229,12 +235,11 @@ class Planner:
             builder.clause = "HAVING"
             having = check_grouped(builder.program(command.having, self.bases["having"])).truth
         orders = [(o, check_grouped(item)) for o, item in self._orders(items)]
-        # the order of reading decides nothing but the order of joined texts
-        self._read("key" if any(a.name == "string_agg" for a in grouping.aggregates) else "any")
+        self._read("any" if self._order_is_free(grouping) else "key")
         self._groups(grouping)
-        row = cells(items)
+        row = cells(builder, items)
         if orders:
-            key, reverse = _sort_key(orders)
+            key, reverse = _sort_key(builder, orders)
             row = f"({key}, {row})"
         function = expressions.group_function(builder, row, having)
         shown = ", ".join(self._told(e) for _, e, _ in self.projections)
@@ -280,6 +285,14 @@ class Planner:
         builder.clause = "SELECT"
         builder.about_rows = False
 
+    def _order_is_free(self, grouping: Grouping) -> bool:
+        """Whether the order of reading decides nothing: which of 1 and 1.0 a group shows, how texts are joined."""
+        if not grouping.groups and all(a.name == "count" and not a.distinct for a in grouping.aggregates):
+            return True
+        kinds = self.scope.kinds
+        single = kinds is not None and len(kinds) <= 1 and Json not in kinds
+        return single and not any(a.name == "string_agg" for a in grouping.aggregates)
+
     def _groups(self, grouping: Grouping) -> None:
         builder, condition = self.builder, self.condition
         if self.condition:
@@ -310,6 +323,7 @@ class Planner:
         """ORDER BY: places in the list, aliases, names of result columns, or any expression."""
         out = []
         names = {name: i for i, (name, _, _) in reversed(list(enumerate(self.projections)))}
+        self._places = {_written(e): i for i, (_, e, _) in reversed(list(enumerate(self.projections)))}
         self.scope.aliases_first = True
         self.builder.clause = "ORDER BY"
         for ordering, base in zip(self.command.order_by, self.bases["order_by"], strict=True):
@@ -317,7 +331,7 @@ class Planner:
             if place is None and self.builder.grouping is not None:
                 place = names.get(_single_name(ordering.expression))
             if place is None:
-                place = self._same(ordering.expression)
+                place = self._same(ordering.expression, names)
             if place is None and self.command.distinct and _single_name(ordering.expression) not in self.scope.aliases:
                 raise _at(
                     base + len(ordering.expression.steps) - 1, errors.INVALID_REFERENCE,
@@ -332,7 +346,11 @@ class Planner:
 
     def _place(self, expression: pb.Expression, clause: str, base: int) -> int | None:
         """``ORDER BY 2``: the place in the list, from 0; None if the expression is no plain number."""
-        if len(expression.steps) != 1 or expression.steps[0].op != pb.OP_CONSTANT:
+        if (
+            len(expression.steps) != 1
+            or expression.steps[0].op != pb.OP_CONSTANT
+            or not expression.steps[0].flags & PLACE
+        ):
             return None
         numbers = expression.constants.integers
         if len(numbers) != 1 or expression.constants.types != b"\x03":
@@ -341,12 +359,10 @@ class Planner:
             raise _at(base, errors.INVALID_REFERENCE, f"{clause} position {numbers[0]} is not in the list")
         return numbers[0] - 1
 
-    def _same(self, expression: pb.Expression) -> int | None:
+    def _same(self, expression: pb.Expression, names: dict[str, int]) -> int | None:
         """The place of an equal expression in the list."""
         name = _single_name(expression)
-        if name in self.scope.aliases:
-            return next(i for i, (n, _, _) in enumerate(self.projections) if n == name)
-        return next((i for i, (_, e, _) in enumerate(self.projections) if e == expression), None)
+        return names[name] if name in self.scope.aliases else self._places.get(_written(expression))
 
     def _sort(self, reverse: bool) -> None:
         command, memory, work = self.command, self.memory, self.call.work
@@ -372,13 +388,17 @@ def _nulls(ordering: pb.Ordering) -> str:
     return " NULLS FIRST" if ordering.nulls_first else " NULLS LAST"
 
 
+def _written(expression: pb.Expression) -> bytes:
+    return expression.SerializeToString(deterministic=True)
+
+
 def _single_name(expression: pb.Expression) -> str:
     if len(expression.steps) == 1 and expression.steps[0].op == pb.OP_COLUMN and len(expression.names) == 1:
         return expression.names[0]
     return ""
 
 
-def _sort_key(orders: Sequence[tuple[pb.Ordering, Item]], tie: str = "") -> tuple[str, bool]:
+def _sort_key(builder: Builder, orders: Sequence[tuple[pb.Ordering, Item]], tie: str = "") -> tuple[str, bool]:
     """The source of a row's key, and whether the keys sort in reverse. ``tie`` decides between equal ones."""
     reverse = orders[0][0].descending
     parts = []
@@ -390,7 +410,7 @@ def _sort_key(orders: Sequence[tuple[pb.Ordering, Item]], tie: str = "") -> tupl
         parts.append(key if ordering.descending is reverse else f"Descending({key})")
     if tie:
         parts.append(tie)
-    return f"({', '.join(parts)},)", reverse
+    return f"({builder.spread(parts)})", reverse
 
 
 def _has_aggregate(expression: pb.Expression) -> bool:

@@ -8,7 +8,7 @@ a group. ``generated`` puts the sources together into functions over whole pages
 """
 
 from kvql_server.executor.expressions.builder import Builder
-from kvql_server.executor.expressions.conditions import like_path
+from kvql_server.executor.expressions.conditions import condition_of, like_path
 from kvql_server.executor.expressions.generated import (
     change_function,
     constant,
@@ -30,6 +30,7 @@ __all__ = [
     "change_function",
     "check_grouped",
     "compiled_like",
+    "condition_of",
     "constant",
     "constants",
     "group_function",

@@ -19,19 +19,22 @@ from kvql import errors
 from kvql.codec import decode_values
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
-from kvql.values import Type, from_micros, type_of
+from kvql.values import NESTING_MAX, Type, from_micros, type_of
 from kvql_server.executor import operators
 from kvql_server.executor.aggregates import AGGREGATES
 from kvql_server.executor.expressions import conditions, runtime, values
 from kvql_server.executor.expressions.fields import MISSING, Decoder, FieldPath, present
 from kvql_server.executor.expressions.grouping import Grouping
 from kvql_server.executor.expressions.items import (
+    CALLS_MAX,
     DEPTH_MAX,
     DISTINCT,
     FILTER,
     HAS_ELSE,
     HAS_ESCAPE,
     HAS_OPERAND,
+    PIECE,
+    SOURCE_MAX,
     Item,
     malformed,
     names_of,
@@ -45,6 +48,12 @@ _ONE: Final = frozenset({pb.OP_NOT, pb.OP_IS_NULL, pb.OP_IS_MISSING, pb.OP_NEGAT
 _CONDITIONS: Final = frozenset({"WHERE", "HAVING", "ON CONFLICT"})
 """Clauses that are likelier than others to be where a value should have been a BOOLEAN."""
 _NONE: Final = frozenset({pb.OP_CONSTANT, pb.OP_COLUMN, pb.OP_STAR})
+_KEPT_STEPS: Final = 1_000
+"""Steps of a statement up to which what is compiled for it is kept for the next one of its shape."""
+_PATHS_LOOKED_AROUND: Final = 50
+"""Fields of a statement for which a similar name is looked for where no row has them."""
+_PATH_MAX: Final = NESTING_MAX
+"""Steps into a JSON value: what lies deeper cannot be stored."""
 
 
 def operands(step: pb.Step) -> int:
@@ -86,6 +95,12 @@ class Builder:
         self.skipped = operators.Skipped()
         self.variables: dict[str, Any] = {**runtime.NAMES, "ttl_of": runtime.ttl_of(now), "skipped": self.skipped}
         self.functions: list[str] = []
+        self._defined = 0
+        """How many of them have been compiled."""
+        self.steps = 0
+        """Of all programs so far, those of aliases as often as they are named."""
+        self.step = 0
+        """The one at hand among the statement's, from 1; 0 if errors are not told by step."""
         self.reads_keys = False
         """Whether any function over pages asks for keys."""
         self.paths: dict[tuple[str, tuple[str | int, ...]], FieldPath] = {}
@@ -127,6 +142,38 @@ class Builder:
         self.functions.append(f"def {name}(k, e, o=None):\n{body}\n")
         return f"{name}(k, e, o)" if self.scope.qualifiers else f"{name}(k, e)"
 
+    def spread(self, codes: Sequence[str]) -> str:
+        """``a, b, c, `` of a tuple or a call; many of them come from functions that make a piece of the row each."""
+        if len(codes) > PIECE:
+            pieces = [codes[at : at + PIECE] for at in range(0, len(codes), PIECE)]
+            return self.spread([f"*{self.function(f' return ({self.spread(piece)})')}" for piece in pieces])
+        return "".join([f"{code}, " for code in codes])
+
+    def settle(self, item: Item) -> None:
+        """Give a long chain of arithmetic its code: an operator a line, a function for every few hundred of them."""
+        if item.code:
+            return
+        if all(function == "concat" for function, _, _ in item.parts[1:]):
+            item.code = f"concat_all(({self.spread([code for _, code, _ in item.parts])}))"
+            item.depth += 1
+        else:
+            first, lines = item.parts[0][1], list[str]()
+            for function, code, step in item.parts[1:]:
+                if not lines:
+                    lines.append(f" t = {first}")
+                call = f"{function}(t, {code})"
+                lines.append(f" t = {call}")
+                if step:
+                    self.places[call] = step
+                if len(lines) > 4 * PIECE:
+                    first, lines = self.function("\n".join([*lines, " return t"])), []
+            item.code = self.function("\n".join([*lines, " return t"])) if lines else first
+            item.depth = 1
+            item.calls += 1 + len(item.parts) // (4 * PIECE)
+        if item.parts[-1][2]:
+            self.places[item.code] = item.parts[-1][2]
+        item.parts = []
+
     # ── programs ──────────────────────────────────────────────────────────────────────────────────────────────
 
     def program(self, expression: pb.Expression, base: int | None = None) -> Item:
@@ -137,6 +184,7 @@ class Builder:
         if base is not None:
             self.base = base
         steps = expression.steps
+        self.steps += len(steps)
         self._steps_left -= len(steps)
         if self._steps_left < 0:
             raise errors.error(errors.TOO_COMPLEX, "the expression is too long", hint="split the statement")
@@ -148,8 +196,9 @@ class Builder:
         at = 0
         try:
             for at, step in enumerate(steps):
+                self.step = 0 if base is None else base + at + 1
                 item = self._step(step, at, expression.names, constants, stack)
-                if base is not None:
+                if base is not None and item.code:
                     self._remember(item, base + at + 1)
                 stack.append(item)
         except Error as e:
@@ -162,6 +211,7 @@ class Builder:
             raise malformed("it does not leave one value")
         if stack[0].is_star:
             raise malformed("* is no value")
+        self.settle(stack[0])
         return stack[0]
 
     def _remember(self, item: Item, place: int) -> None:
@@ -183,7 +233,10 @@ class Builder:
             raise malformed("an operand is missing")
         children = stack[len(stack) - count :]
         del stack[len(stack) - count :]
-        op = step.op
+        op, before = step.op, len(self.functions)
+        for place, child in enumerate(children):
+            if not child.code and not child.is_star and (place or op not in values.ARITHMETIC):
+                self.settle(child)
         if op == pb.OP_CONSTANT:
             if step.argument >= len(constants):
                 raise malformed("a constant is missing")
@@ -198,7 +251,15 @@ class Builder:
             item = self._operator(step, names, children)
         if self.grouping is not None:
             item = self._grouped(item, step, at, names, children)
-        return self._shallow(item)
+        item = self._shallow(item)
+        if not item.is_constant:
+            made = min(len(self.functions) - before, 2)
+            item.calls = max(item.calls, max([child.calls for child in children], default=0) + made)
+            if item.calls > CALLS_MAX:
+                raise errors.error(
+                    errors.TOO_COMPLEX, "the expression is nested too deeply", hint="compute it in several steps"
+                )
+        return item
 
     def _operator(self, step: pb.Step, names: Sequence[str], children: list[Item]) -> Item:
         op = step.op
@@ -230,13 +291,21 @@ class Builder:
         """What ``name`` is after the functions so far and ``source`` were executed."""
         from kvql_server.executor.expressions.generated import execute
 
-        return execute("".join(self.functions) + source, self.variables)[name]
+        kept = self.steps <= _KEPT_STEPS
+        while self._defined < len(self.functions):
+            execute(self.functions[self._defined], self.variables, kept=kept)
+            self._defined += 1
+        return execute(source, self.variables, kept=kept)[name]
 
     def _shallow(self, item: Item) -> Item:
-        if item.depth < DEPTH_MAX:
+        if not item.code or (item.depth < DEPTH_MAX and len(item.code) <= SOURCE_MAX):
             return item
-        code = self.function(f" return {item.code}")
-        item.code, item.depth, item.parts, item.test, item.raw, item.place = code, 1, (), "", "", None
+        if item.raw:
+            item.raw = self.function(f" return {item.raw}")
+            item.code, item.depth = f"present({item.raw})", 2
+        else:
+            item.code, item.depth = self.function(f" return {item.code}"), 1
+        item.parts, item.test, item.place = [], "", None
         return item
 
     # ── columns ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -265,9 +334,13 @@ class Builder:
 
     def path_item(self, value: str, steps: tuple[str | int, ...]) -> Item:
         """A piece of the JSON value whose source is ``value``."""
+        if len(steps) > _PATH_MAX:
+            raise errors.error(errors.TOO_COMPLEX, f"JSON is nested at most {_PATH_MAX} levels deep")
         path = self.paths.get((value, steps))
         if path is None:
-            path = self.paths[value, steps] = FieldPath(steps, self._decode)
+            path = self.paths[value, steps] = FieldPath(
+                steps, self._decode, looks=len(self.paths) < _PATHS_LOOKED_AROUND
+            )
             path.name = self.bind(path)
         raw = f"{path.name}({value})"
         return Item(f"present({raw})", value.count("(") + 2, raw=raw, place=(value, steps))

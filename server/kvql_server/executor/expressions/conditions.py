@@ -10,7 +10,16 @@ from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
 from kvql_server.executor import access_path, operators
 from kvql_server.executor.access_path import FULL, Path
-from kvql_server.executor.expressions.items import HAS_ESCAPE, INSENSITIVE, NEGATED, WIDE, Item, deepest, malformed
+from kvql_server.executor.expressions.items import (
+    HAS_ESCAPE,
+    INSENSITIVE,
+    NEGATED,
+    PIECE,
+    WIDE,
+    Item,
+    deepest,
+    malformed,
+)
 from kvql_server.executor.expressions.items import negated as _negated
 from kvql_server.executor.expressions.runtime import compiled_like
 from kvql_server.executor.like import Like
@@ -36,6 +45,9 @@ def logic(builder: Builder, step: pb.Step, items: list[Item]) -> Item:
     """AND: FALSE if one is FALSE, else NULL if one is NULL, else TRUE; only as far as needed. OR mirrored."""
     if not items:
         raise malformed("AND and OR need operands")
+    if len(items) > PIECE:
+        # three values or not, AND and OR may be taken together in any groups
+        return logic(builder, step, [logic(builder, step, items[i : i + PIECE]) for i in range(0, len(items), PIECE)])
     either = step.op == pb.OP_OR
     combine: Callable[[Path, Path], Path] = access_path.unite if either else access_path.intersect
     path = items[0].path
@@ -110,7 +122,7 @@ def in_(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
         raise malformed("IN needs items")
     depth = deepest(operands, 2)
     if not all(i.is_constant for i in items):
-        listed = f"({''.join(i.code + ', ' for i in items)})"
+        listed = f"({builder.spread([i.code for i in items])})"
         return _negated(step, Item(f"among({operand.code}, {listed})", depth, Type.BOOLEAN))
     values = [i.value for i in items]
     keys = builder.bind(frozenset([group_key(v) for v in values if v is not None]))
@@ -181,6 +193,13 @@ def is_missing(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     (a,) = operands
     code = f"({a.raw or 'None'} is {'not ' if step.flags & NEGATED else ''}MISSING)"
     return Item(code, a.depth + 1, Type.BOOLEAN, test=code)
+
+
+def condition_of(test: Item) -> tuple[Path, str]:
+    """What WHERE comes to: the keys that need to be read, and the source of what is left to check (empty: nothing)."""
+    if test.is_constant:
+        return (FULL if operators.boolean(test.value) else access_path.EMPTY), ""
+    return test.path, "" if test.path.exact else test.truth
 
 
 def like_path(compiled: Like, pattern: str) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import timedelta
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Final
 
 from kvql import errors
@@ -78,11 +79,13 @@ class Decoder:
 class FieldPath:
     """Steps into a JSON value; remembers whether any row had it, and which names there were instead."""
 
-    __slots__ = ("_decode", "asked", "found", "name", "names", "steps")
+    __slots__ = ("_decode", "_looks", "asked", "found", "name", "names", "steps")
 
-    def __init__(self, steps: tuple[str | int, ...], decode: Decoder) -> None:
+    def __init__(self, steps: tuple[str | int, ...], decode: Decoder, *, looks: bool) -> None:
+        """``looks``: whether the names around an absent one are kept; a statement may name thousands of fields."""
         self.steps = steps
         self._decode = decode
+        self._looks = looks
         self.name = ""
         """Of the variable that holds it in the generated code."""
         self.asked = False
@@ -99,7 +102,7 @@ class FieldPath:
         for step in self.steps:
             at = reach(at, step)
             if at is MISSING:
-                if not self.found:
+                if self._looks and not self.found:
                     self._look_around(value)
                 return MISSING
         self.found = True
@@ -111,8 +114,7 @@ class FieldPath:
         for depth, step in enumerate(self.steps):
             if type(at) is dict and step not in at:
                 names = self.names.setdefault(depth, {})
-                if len(names) < NAMES_KEPT_MAX:
-                    names.update(dict.fromkeys(at))
+                names.update(dict.fromkeys(islice(at, max(0, NAMES_KEPT_MAX - len(names)))))
             at = reach(at, step)
 
 

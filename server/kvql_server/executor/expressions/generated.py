@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
+from hashlib import blake2b
 from itertools import islice
 from types import CodeType
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from kvql.errors import Error
 from kvql.result import Notice, ResultColumn
@@ -17,7 +18,7 @@ from kvql_server.engines.base import Page
 from kvql_server.executor.expressions.builder import Builder
 from kvql_server.executor.expressions.fields import FieldPath
 from kvql_server.executor.expressions.items import Item
-from kvql_server.executor.expressions.scope import COLUMNS, Scope, nearest
+from kvql_server.executor.expressions.scope import COLUMNS, Scope, nearest, short
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[Row]
@@ -25,10 +26,18 @@ PageFunction: TypeAlias = Callable[[Page], list[Any]]
 """The rows of those pairs of a page that satisfy the condition."""
 
 
-@lru_cache(maxsize=1024)
-def _code(source: str) -> CodeType:
-    # the source is the file's name, so that whoever holds a traceback holds the source
-    return compile(source, source, "exec")
+_KEPT_CHARACTERS: Final = 8_192
+"""Sources up to this length are compiled once a process; 1,024 of them are kept."""
+_SOURCES: Final = "sources"
+"""The variable that holds the sources by the names of their files, so that whoever holds a traceback finds them."""
+
+
+def _compiled(source: str) -> CodeType:
+    name = blake2b(source.encode(), digest_size=8).hexdigest()
+    return compile(source, f"<generated {name}>", "exec")
+
+
+_compiled_once = lru_cache(maxsize=1024)(_compiled)
 
 
 def placed(error: Error, places: Mapping[str, int]) -> Error:
@@ -45,24 +54,27 @@ def _raised_by(error: Error, places: Mapping[str, int]) -> int:
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        if code.co_filename.startswith("def "):
+        source = trace.tb_frame.f_globals.get(_SOURCES, {}).get(code.co_filename)
+        if source is not None:
             line, _, start, end = next(islice(code.co_positions(), trace.tb_lasti // 2, None))
             if line is not None:
-                text = code.co_filename.split("\n")[line - 1].encode()[start:end].decode(errors="replace")
+                text = source.split("\n")[line - 1].encode()[start:end].decode(errors="replace")
                 found = places.get(text, found)
         trace = trace.tb_next
     return found
 
 
-def execute(source: str, variables: dict[str, Any]) -> dict[str, Any]:
-    """Define what ``source`` defines among ``variables``."""
-    exec(_code(source), variables)  # noqa: S102 - built from templates, see the builder
+def execute(source: str, variables: dict[str, Any], *, kept: bool = True) -> dict[str, Any]:
+    """Define what ``source`` defines among ``variables``. ``kept``: another statement will have the same source."""
+    code = _compiled_once(source) if kept and len(source) <= _KEPT_CHARACTERS else _compiled(source)
+    variables.setdefault(_SOURCES, {})[code.co_filename] = source
+    exec(code, variables)  # noqa: S102 - built from templates, see the builder
     return variables
 
 
-def cells(items: Iterable[Item]) -> str:
+def cells(builder: Builder, items: Iterable[Item]) -> str:
     """The source of a tuple of these."""
-    return f"({''.join(f'{item.code}, ' for item in items)})"
+    return f"({builder.spread([item.code for item in items])})"
 
 
 def page_function(builder: Builder, row: str, condition: str = "") -> PageFunction:
@@ -109,7 +121,7 @@ def constants(
     for name, expression in projections:
         items.append((name, builder.program(expression, base)))
         base += len(expression.steps)
-    function = builder.run(f"def row(k, e):\n return {cells(item for _, item in items)}\n", "row")
+    function = builder.run(f"def row(k, e):\n return {cells(builder, [item for _, item in items])}\n", "row")
     values = function(None, None)
     columns = tuple(
         ResultColumn(name, item.type if value is None else type_of(value))
@@ -120,6 +132,9 @@ def constants(
 
 # ── notices ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+_ABSENT_TOLD_MAX: Final = 20
+"""Fields that no row had, each with a notice of its own; of more only the number is told."""
+
 
 def notices(builder: Builder) -> list[Notice]:
     """What a statement has to say when all its rows are read: comparisons without an answer, fields that no row had."""
@@ -128,9 +143,10 @@ def notices(builder: Builder) -> list[Notice]:
         rows = "1 row" if count == 1 else f"{count:,} rows"
         out.append(Notice(f"{rows} skipped: value is {kind.name}"))
     declared = {(field.name,) for field in builder.scope.fields}
-    for path in builder.paths.values():
-        if path.asked and not path.found and path.steps not in declared:
-            out.append(_absent(path))
+    absent = [p for p in builder.paths.values() if p.asked and not p.found and p.steps not in declared]
+    out += map(_absent, absent[:_ABSENT_TOLD_MAX])
+    if len(absent) > _ABSENT_TOLD_MAX:
+        out.append(Notice(f"no row has {len(absent) - _ABSENT_TOLD_MAX:,} more of the fields"))
     return out
 
 
@@ -141,4 +157,4 @@ def _absent(path: FieldPath) -> Notice:
         known = [*path.names.get(depth, ()), *(() if depth else COLUMNS)]
         if near is None and isinstance(step, str) and step not in known:
             near = nearest(step, known)
-    return Notice(f"no row has a field {shown}", f"did you mean {near}?" if near else None)
+    return Notice(f"no row has a field {short(shown)}", f"did you mean {near}?" if near else None)

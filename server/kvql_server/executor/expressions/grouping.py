@@ -31,6 +31,7 @@ class Grouping:
         self.aggregates: list[Aggregate] = []
         self._identities: dict[Hashable, int] = {}
         self._places: dict[int, int] = {}
+        self._aggregate_places: dict[Aggregate, int] = {}
 
     def intern(self, what: Hashable) -> int:
         """One number for equal programs."""
@@ -68,7 +69,7 @@ class Grouping:
         made = Aggregate(
             name, distinct, tuple([a.code for a in arguments]), condition.truth if condition is not None else "", step
         )
-        place = self.aggregates.index(made) if made in self.aggregates else len(self.aggregates)
+        place = self._aggregate_places.setdefault(made, len(self.aggregates))
         if place == len(self.aggregates):
             self.aggregates.append(made)
         kind = result_type(name, arguments[0].type if arguments else None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kvql import errors
@@ -12,12 +12,18 @@ from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
 from kvql_server.executor.access_path import FULL, Path
 
-NEGATED, INSENSITIVE, DISTINCT, FILTER, HAS_OPERAND, HAS_ELSE, HAS_ESCAPE = (1 << bit for bit in range(7))
+NEGATED, INSENSITIVE, DISTINCT, FILTER, HAS_OPERAND, HAS_ELSE, HAS_ESCAPE, PLACE = (1 << bit for bit in range(8))
 
 DEPTH_MAX: Final = 40
 """Brackets in a row, after which an operand moves into a function of its own (Python's tokenizer ends at 200)."""
 WIDE: Final = 16
 """More operands than this go into a function of their own, where Python keeps them in fast local variables."""
+PIECE: Final = 64
+"""More operands than this are cut into several functions: each is compiled by itself, in a millisecond or two."""
+SOURCE_MAX: Final = 2_000
+"""Characters after which an operand moves into a function of its own, so that no source is copied again and again."""
+CALLS_MAX: Final = 400
+"""Functions that may call one another in a row; Python itself ends at 1,000."""
 
 
 @dataclass(slots=True)
@@ -31,8 +37,11 @@ class Item:
     is_key: bool = False
     is_constant: bool = False
     value: Any = None
-    parts: tuple[str, ...] = ()
-    """Of a chain of arithmetic: operand, function, operand, …"""
+    parts: list[tuple[str, str, int]] = field(default_factory=list)
+    """Of a chain of arithmetic: function (of the first operand: empty), operand, step. The chain's last operator has
+    this very list, to add to it; if it is long, ``code`` stays empty until ``Builder.settle``."""
+    calls: int = 0
+    """How many functions call one another in a row to compute it."""
     test: str = ""
     """Source that is true exactly where the value is TRUE, if that is cheaper than asking ``is True``."""
     raw: str = ""

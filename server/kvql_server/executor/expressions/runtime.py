@@ -81,7 +81,11 @@ def no_fields(kind: str) -> Any:
     raise errors.error(errors.TYPE_MISMATCH, f"a {kind} value has no fields")
 
 
+NO_BRANCH: Final = object()
+"""What a piece of a long CASE answers where none of its branches is taken."""
+
 NAMES: Final[dict[str, Any]] = {
+    "NO_BRANCH": NO_BRANCH,
     "type_name": type_name, "time_of": time_of, "size_of": encoded_size, "boolean": operators.boolean,
     "negation": operators.negation, "equal": operators.equal, "distinct": operators.distinct,
     "between": operators.between, "among": operators.among, "among_keys": among_keys,

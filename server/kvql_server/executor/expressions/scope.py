@@ -35,6 +35,11 @@ COLUMNS: Final[dict[str, tuple[str, Type | None]]] = {
 }
 
 
+_SHOWN_MAX: Final = 130
+"""Characters of a name in a message: two of the longest that may be declared."""
+_LISTED_MAX: Final = 30
+
+
 class Found(NamedTuple):
     """What a name turned out to be."""
 
@@ -58,9 +63,17 @@ class Scope:
     """Name in front -> (variable of the entry, may be None)."""
     aliases: Mapping[str, pb.Expression] = field(default_factory=dict)
     aliases_first: bool = False
+    strangers: frozenset[str] = frozenset()
+    """Qualifiers of other clauses, which here could only mean a field of that name, and hardly ever do."""
     kinds: frozenset[type] | None = None
     """The types that values of the namespace have, where that is known: comparisons then need not look."""
     hint: str = "there is no pair to read it from"
+    _folded: tuple[object, dict[str, pb.Expression]] = (None, {})
+    _fields: dict[str, Field] = field(init=False)
+
+    def __post_init__(self) -> None:
+        # by the exact name and, where that is nobody's, in any case: of two that differ in case only the first
+        self._fields = {one.name.lower(): one for one in reversed(self.fields)} | {one.name: one for one in self.fields}
 
     def alias(self, parts: list[str]) -> pb.Expression | None:
         """The expression that an alias stands for, if the name is one here."""
@@ -72,11 +85,13 @@ class Scope:
         exact = self.aliases.get(name)
         if exact is not None:
             return exact
-        return next((e for alias, e in self.aliases.items() if alias.lower() == name.lower()), None)
+        if self._folded[0] is not self.aliases:
+            self._folded = self.aliases, {alias.lower(): self.aliases[alias] for alias in reversed([*self.aliases])}
+        return self._folded[1].get(name.lower())
 
     def find(self, parts: list[str]) -> Found:
         """What a name of columns means; 42703 if nothing."""
-        shown = ".".join(parts)
+        shown = short(".".join(parts))
         entry, nullable = "e", False
         if self.namespace is None and not self.qualifiers:
             raise errors.error(errors.UNKNOWN_COLUMN, f"column {shown} does not exist", hint=self.hint)
@@ -86,6 +101,12 @@ class Scope:
                 (entry, nullable), parts = qualifier, parts[1:]
             elif parts[0] == self.namespace:
                 parts = parts[1:]
+            elif parts[0].lower() in self.strangers and parts[1].lower() in COLUMNS:
+                raise errors.error(
+                    errors.UNKNOWN_COLUMN, f"{parts[0]} has no meaning here ({shown})",
+                    hint="OLD and NEW belong to RETURNING, EXCLUDED to ON CONFLICT; "
+                    f"for a field of that name write value['{parts[0]}']",
+                )  # fmt: skip
         first, rest = parts[0], tuple(parts[1:])
         column = first.lower()
         if column in COLUMNS:
@@ -100,18 +121,26 @@ class Scope:
         return Found("value", entry, nullable, tuple(parts))
 
     def _field(self, name: str) -> Field | None:
-        for one in self.fields:
-            if one.name == name:
-                return one
-        return next((one for one in self.fields if one.name.lower() == name.lower()), None)
+        return self._fields.get(name) or self._fields.get(name.lower())
 
     def unknown(self, name: str) -> Error:
         """42703 with the nearest name."""
         known = [one.name for one in self.fields] + list(COLUMNS)
+        near = nearest(name, known)
         return errors.error(
-            errors.UNKNOWN_COLUMN, f"column {name} does not exist",
-            hint=f"did you mean {near}?" if (near := nearest(name, known)) else f"the columns are {', '.join(known)}",
+            errors.UNKNOWN_COLUMN, f"column {short(name)} does not exist",
+            hint=f"did you mean {near}?" if near else f"the columns are {listed(known)}",
         )  # fmt: skip
+
+
+def short(name: str) -> str:
+    """A name for a message: whoever sends one of megabytes need not get it back."""
+    return name if len(name) <= _SHOWN_MAX else name[: _SHOWN_MAX - 1] + "…"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names for a hint, not more than a person would read."""
+    return ", ".join([*names[:_LISTED_MAX], *(["…"] if len(names) > _LISTED_MAX else [])])
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,13 +11,13 @@ from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
 from kvql_server.catalog import Field
 from kvql_server.executor import casts
-from kvql_server.executor.expressions.items import HAS_ELSE, HAS_OPERAND, WIDE, Item, deepest, malformed
+from kvql_server.executor.expressions.items import HAS_ELSE, HAS_OPERAND, PIECE, WIDE, Item, deepest, malformed
 from kvql_server.executor.functions import FUNCTIONS
 
 if TYPE_CHECKING:
     from kvql_server.executor.expressions.builder import Builder
 
-_ARITHMETIC: Final[dict[int, str]] = {
+ARITHMETIC: Final[dict[int, str]] = {
     pb.OP_CONCAT: "concat", pb.OP_ADD: "add", pb.OP_SUBTRACT: "subtract", pb.OP_MULTIPLY: "multiply",
     pb.OP_DIVIDE: "divide", pb.OP_MODULO: "modulo",
 }  # fmt: skip
@@ -25,16 +26,19 @@ _ARITHMETIC: Final[dict[int, str]] = {
 def arithmetic(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     # a chain grows sideways, so that a sum of ten thousand terms is no deeper than one of two
     a, b = operands
-    function = _ARITHMETIC[step.op]
-    parts = (*(a.parts or (a.code,)), function, b.code)
-    if len(parts) == 3:
+    function = ARITHMETIC[step.op]
+    depth = max(a.depth if not a.parts else a.depth - 1, b.depth) + 1
+    parts = a.parts or [("", a.code, 0)]
+    parts.append((function, b.code, builder.step))
+    if len(parts) == 2:
         code = f"{function}({a.code}, {b.code})"
-    elif all(name == "concat" for name in parts[1::2]):
-        code = f"concat_all(({', '.join(parts[::2])}))"
+    elif len(parts) > WIDE:
+        code = ""  # until it is known where the chain ends
+    elif all(name == "concat" for name, _, _ in parts[1:]):
+        code = f"concat_all(({', '.join([code for _, code, _ in parts])}))"
     else:
-        code = f"chain({', '.join(parts)})"
-    kind = _arithmetic_type(function, a.type, b.type)
-    return Item(code, max(a.depth if not a.parts else a.depth - 1, b.depth) + 1, kind, parts=parts)
+        code = f"chain({', '.join([parts[0][1], *[piece for name, code, _ in parts[1:] for piece in (name, code)]])})"
+    return Item(code, depth, _arithmetic_type(function, a.type, b.type), parts=parts)
 
 
 def _arithmetic_type(function: str, a: Type | None, b: Type | None) -> Type | None:
@@ -91,7 +95,7 @@ def call(builder: Builder, name: str, operands: list[Item]) -> Item:
         raise errors.error(errors.UNKNOWN_FUNCTION, f"function {name} takes {wanted} argument{plural}, not {count}")
     if name == "coalesce":
         return _coalesce(builder, operands)
-    code = f"{builder.bind(function.call)}({', '.join(o.code for o in operands)})"
+    code = f"{builder.bind(function.call)}({builder.spread([o.code for o in operands])})"
     kind = function.type
     if kind is None and operands and len({o.type for o in operands}) == 1:
         # round(x, n) of INTEGER is DECIMAL
@@ -106,6 +110,9 @@ def _coalesce(builder: Builder, operands: list[Item]) -> Item:
     """The first that is not NULL; those after it are not computed."""
     kinds = {o.type for o in operands}
     kind = kinds.pop() if len(kinds) == 1 else None
+    if len(operands) > PIECE:
+        pieces = [_coalesce(builder, operands[at : at + PIECE]) for at in range(0, len(operands), PIECE)]
+        return dataclasses.replace(_coalesce(builder, pieces), type=kind)
     *first, last = operands
     if len(operands) <= WIDE:
         code = last.code
@@ -137,14 +144,18 @@ def case(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
         raise malformed("CASE needs a branch")
     operands = list(operands)
     otherwise = operands.pop().code if step.flags & HAS_ELSE else "None"
-    lines = []
+    lines: list[str] = []
+    pieces: list[str] = []
     if step.flags & HAS_OPERAND:
         lines.append(f" v = {operands.pop(0).code}")
-    results = operands[1::2]
+    head, results = list(lines), operands[1::2]
     for condition, result in zip(operands[::2], results, strict=True):
+        if len(lines) > PIECE:
+            pieces.append(builder.function("\n".join([*lines, " return NO_BRANCH"])))
+            lines = list(head)
         test = f"equal(v, {condition.code}) is True" if step.flags & HAS_OPERAND else condition.truth
         lines.append(f" if {test}: return {result.code}")
-    lines.append(f" return {otherwise}")
+    lines = [*[f" if (t := {piece}) is not NO_BRANCH: return t" for piece in pieces], *lines, f" return {otherwise}"]
     kinds = {r.type for r in results}
     return Item(builder.function("\n".join(lines)), 1, kinds.pop() if len(kinds) == 1 else None)
 
@@ -168,14 +179,14 @@ def _index(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
 def json_object(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     if not all(o.is_constant and type(o.value) is str for o in operands[::2]):
         raise malformed("the names of a JSON object are texts")
-    return Item(f"json_object(({''.join(o.code + ', ' for o in operands)}))", deepest(operands, 2), Type.JSON)
+    return Item(f"json_object(({builder.spread([o.code for o in operands])}))", deepest(operands, 2), Type.JSON)
 
 
 def json_array(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
-    return Item(f"json_array(({''.join(o.code + ', ' for o in operands)}))", deepest(operands, 2), Type.JSON)
+    return Item(f"json_array(({builder.spread([o.code for o in operands])}))", deepest(operands, 2), Type.JSON)
 
 
 HANDLERS: Final[dict[int, Callable[[Any, pb.Step, list[Item]], Item]]] = {
-    **dict.fromkeys(_ARITHMETIC, arithmetic), pb.OP_NEGATE: sign, pb.OP_PLUS: sign, pb.OP_CASE: case,
+    **dict.fromkeys(ARITHMETIC, arithmetic), pb.OP_NEGATE: sign, pb.OP_PLUS: sign, pb.OP_CASE: case,
     pb.OP_INDEX: _index, pb.OP_JSON_OBJECT: json_object, pb.OP_JSON_ARRAY: json_array,
 }  # fmt: skip
