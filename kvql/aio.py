@@ -24,7 +24,7 @@ from kvql._async import AsyncAttempts as Attempts
 from kvql._async import AsyncConnection
 from kvql._async import AsyncCursor as Cursor
 from kvql._async.connection import SESSION
-from kvql.client.lane import TransactionState
+from kvql.client.lane import TransactionState, ends_transaction
 from kvql.client.opening import access_of
 from kvql.client.pipeline import Tally
 from kvql.client.tasks import AsyncClient, Shared
@@ -84,14 +84,14 @@ class Connection(AsyncConnection):
         self._check_open()
         return Attempts(self._begin_apart, retries=retries, read_only=read_only)
 
-    async def _begin_apart(self, statement: ast.Begin) -> Transaction:
+    async def _begin_apart(self, statement: ast.Begin) -> tuple[Transaction, None]:
         client = AsyncClient(self._shared, self.namespace)
         try:
             await client.run(statement)
         except BaseException:
             client.give_up()
             raise
-        return Transaction(client)
+        return Transaction(client), None
 
     async def run_transaction(self, work: Callable[[Transaction], Awaitable[T]], *, retries: int = 5) -> T:
         """``await work(tx)`` in a transaction, repeated as a whole while others change what it read (40001)."""
@@ -132,7 +132,7 @@ class Transaction(AsyncConnection):
         finally:
             if self.transaction_state == "none":
                 self._client.give_back()
-            elif not answered and isinstance(parsed, ast.Commit | ast.Rollback):
+            elif not answered and ends_transaction(parsed):
                 self._client.give_up()
 
     async def close(self) -> None:

@@ -35,6 +35,9 @@ NO_TRANSACTION: Final = "25P01"
 TRANSACTION_ABORTED: Final = "25P02"
 ACTIVE_TRANSACTION: Final = "25001"
 READ_ONLY: Final = "25006"
+NO_SUCH_SAVEPOINT: Final = "3B001"
+ASSERTION_FAILED: Final = "P0004"
+MORE_THAN_ONE_ROW: Final = "21000"
 CONFLICT: Final = "40001"
 OUTCOME_UNKNOWN: Final = "40003"
 PERMISSION_DENIED: Final = "42501"
@@ -149,7 +152,7 @@ class OperationalError(DatabaseError):
 
 
 class IntegrityError(DatabaseError):
-    """A key exists already (class 23)."""
+    """The data are not what was demanded of them: a key exists already (class 23), an ASSERT does not hold (P0004)."""
 
 
 class InternalError(DatabaseError):
@@ -157,7 +160,7 @@ class InternalError(DatabaseError):
 
 
 class ProgrammingError(DatabaseError):
-    """The statement is at fault (classes 42 and 3F): syntax, unknown names, no permission."""
+    """The statement is at fault (classes 21, 42 and 3F): syntax, unknown names, no permission."""
 
 
 class NotSupportedError(DatabaseError):
@@ -168,16 +171,19 @@ _CLASSES: Final[dict[str, type[Error]]] = {
     "02": DatabaseError,
     "08": OperationalError,
     "0A": NotSupportedError,
+    "21": ProgrammingError,
     "22": DataError,
     "23": IntegrityError,
     "25": InternalError,
     "28": OperationalError,
+    "3B": InternalError,
     "3F": ProgrammingError,
     "40": OperationalError,
     "42": ProgrammingError,
     "53": OperationalError,
     "54": OperationalError,
     "57": OperationalError,
+    "P0": IntegrityError,
     "XX": InternalError,
 }
 

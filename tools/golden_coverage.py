@@ -19,7 +19,6 @@ from kvql.parser import read_statements  # noqa: E402
 
 LATER: frozenset[type] = frozenset(
     {
-        ast.Savepoint, ast.Release, ast.Assert,
         ast.Watch, ast.Restore,
         ast.AlterNamespace, ast.CreateUser, ast.AlterUser, ast.DropUser,
         ast.CreateRole, ast.DropRole, ast.Grant, ast.GrantRole, ast.ShowUsers, ast.ShowRoles, ast.ShowGrants,

@@ -22,7 +22,7 @@ OUT: Final = ROOT / "kvql" / "_sync"
 WORDS: Final = (
     (r"^( *)\S.*# sync: (.*)$", r"\1\2"),
     (r"\b(async|await) ", ""),
-    (r"\bAwaitable\[(\w+)\]", r"\1"),
+    (r"\bAwaitable\[(\w+(?:\[[^\[\]]*\])?)\]", r"\1"),
     (r"\bAsync([A-Z])", r"\1"),
     (r"\bStopAsyncIteration\b", "StopIteration"),
     (r"\b__a(enter|exit|iter)__\b", r"__\1__"),

@@ -45,6 +45,8 @@ class AsyncConnection:
     def __init__(self, client: AsyncClient, *, autocommit: bool = False) -> None:
         self._client = client
         self._autocommit = autocommit
+        self._savepoints = 0
+        """Set so far by ``transaction``: their names must differ, whatever the user does in between."""
 
     @property
     def autocommit(self) -> bool:
@@ -138,19 +140,37 @@ class AsyncConnection:
             await self._run(_ROLLBACK, None, None)
 
     def transaction(self, *, read_only: bool = False, retries: int = 0) -> AsyncAttempts[AsyncConnection]:
-        """BEGIN … COMMIT as a block, or ROLLBACK if it raises; see ``AsyncAttempts`` for ``retries``."""
+        """BEGIN … COMMIT as a block, or ROLLBACK if it raises; see ``AsyncAttempts`` for ``retries``.
+
+        Inside an open transaction the block is a part of it: a savepoint, to which an error in the block goes back.
+        """
         self._check_open()
         return AsyncAttempts(self._begin, retries=retries, read_only=read_only)
 
-    async def _begin(self, statement: ast.Begin) -> AsyncConnection:
-        if self.transaction_state != "none":
+    async def _begin(self, statement: ast.Begin) -> tuple[AsyncConnection, ast.Name | None]:
+        """Begin a transaction, or set a savepoint in the one that is open; the connection and the savepoint."""
+        if self.transaction_state == "none":
+            await self._client.run(statement)
+            return self, None
+        if statement.read_only:
             raise errors.error(
                 errors.ACTIVE_TRANSACTION,
-                "a transaction is open already",
-                hint="commit or roll back first, or connect with autocommit=True",
+                "a transaction is open already, and a part of it cannot be read-only",
+                hint="read_only=True belongs to the outermost block; without it, connect with autocommit=True",
             )
-        await self._client.run(statement)
-        return self
+        self._savepoints += 1
+        savepoint = ast.Name(f"kvql_{self._savepoints}")
+        await self._client.run(ast.Savepoint(savepoint))
+        return self, savepoint
+
+    async def _release(self, savepoint: ast.Name) -> None:
+        """The end of a block that went well."""
+        await self._client.run(ast.Release(savepoint))
+
+    async def _back_to(self, savepoint: ast.Name) -> None:
+        """The end of a block that went wrong: the transaction goes on without what was done in it."""
+        await self._client.run(ast.Rollback(savepoint))
+        await self._client.run(ast.Release(savepoint))
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -185,7 +205,7 @@ class AsyncConnection:
 _BEGIN: Final = ast.Begin()
 _COMMIT: Final = ast.Commit()
 _ROLLBACK: Final = ast.Rollback()
-_BEGIN_NONE: Final = (ast.Begin, ast.Commit, ast.Rollback, ast.Use)
+_BEGIN_NONE: Final = (ast.Begin, ast.Commit, ast.Rollback, ast.Release, ast.Use)
 SESSION: Final = (ast.Use, ast.Begin, ast.Commit, ast.Rollback, ast.Savepoint, ast.Release)
 """What changes the meaning of the statements after it."""
 _NOT_MANY: Final = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
@@ -28,16 +29,23 @@ class AsyncAttempts(Generic[C]):
             async with attempt:
                 …
         await con.transaction(retries=5).run(work)
+
+    Inside an open transaction a block is a savepoint: it is released at the end, and an error that leaves the block
+    undoes the block alone, after which the transaction is usable again. Conflicts are the outermost block's to repeat.
     """
 
-    def __init__(self, begin: Callable[[ast.Begin], Awaitable[C]], *, retries: int, read_only: bool) -> None:
-        """``begin`` gives the connection that the statements of the block go through."""
+    def __init__(
+        self, begin: Callable[[ast.Begin], Awaitable[tuple[C, ast.Name | None]]], *, retries: int, read_only: bool
+    ) -> None:
+        """``begin`` gives the connection that the statements of the block go through, and its savepoint if a
+        transaction was open already."""
         self._begin = begin
         self._statement = ast.Begin(read_only)
         self._left = retries
         self._looped = False
         self._done = False
         self._connection: C | None = None
+        self._savepoint: ast.Name | None = None
 
     async def __aiter__(self) -> AsyncIterator[AsyncAttempts[C]]:
         self._looped = True
@@ -56,7 +64,8 @@ class AsyncAttempts(Generic[C]):
         return outcome
 
     async def __aenter__(self) -> C:
-        self._connection = connection = await self._begin(self._statement)
+        connection, self._savepoint = await self._begin(self._statement)
+        self._connection = connection
         return connection
 
     async def __aexit__(
@@ -74,10 +83,12 @@ class AsyncAttempts(Generic[C]):
         return False
 
     async def _end(self, well: bool) -> None:
-        connection = self._connection
+        connection, savepoint = self._connection, self._savepoint
         assert connection is not None
         state = connection.transaction_state
-        if well and state == "open":
+        if savepoint is not None:
+            await self._end_part(connection, savepoint, well)
+        elif well and state == "open":
             await connection.commit()
         elif state != "none" and not connection.closed:
             await connection.rollback()
@@ -88,8 +99,24 @@ class AsyncAttempts(Generic[C]):
                     hint="let the error leave the block, or do not begin the transaction before it is settled",
                 )
 
+    async def _end_part(self, connection: AsyncConnection, savepoint: ast.Name, well: bool) -> None:
+        """The end of a block inside another."""
+        state = connection.transaction_state
+        if well and state == "open":
+            await connection._release(savepoint)
+        elif state != "none" and not connection.closed:
+            # what leaves the block says more than why the savepoint is gone; the transaction has failed then
+            with contextlib.nullcontext() if well else contextlib.suppress(Error):
+                await connection._back_to(savepoint)
+            if well:
+                raise errors.error(
+                    errors.TRANSACTION_ABORTED,
+                    "an error inside the block was passed over; what the block did was undone",
+                    hint="let the error leave the block, or begin the block where it may leave it",
+                )
+
     def _again(self, failure: Error) -> bool:
-        if failure.sqlstate == errors.CONFLICT:
+        if self._savepoint is None and failure.sqlstate == errors.CONFLICT:
             if not self._looped:
                 failure.hint = "let the block be repeated: async for attempt in con.transaction(retries=5)"
             elif self._left > 0:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -29,16 +30,23 @@ class Attempts(Generic[C]):
             with attempt:
                 …
         con.transaction(retries=5).run(work)
+
+    Inside an open transaction a block is a savepoint: it is released at the end, and an error that leaves the block
+    undoes the block alone, after which the transaction is usable again. Conflicts are the outermost block's to repeat.
     """
 
-    def __init__(self, begin: Callable[[ast.Begin], C], *, retries: int, read_only: bool) -> None:
-        """``begin`` gives the connection that the statements of the block go through."""
+    def __init__(
+        self, begin: Callable[[ast.Begin], tuple[C, ast.Name | None]], *, retries: int, read_only: bool
+    ) -> None:
+        """``begin`` gives the connection that the statements of the block go through, and its savepoint if a
+        transaction was open already."""
         self._begin = begin
         self._statement = ast.Begin(read_only)
         self._left = retries
         self._looped = False
         self._done = False
         self._connection: C | None = None
+        self._savepoint: ast.Name | None = None
 
     def __iter__(self) -> Iterator[Attempts[C]]:
         self._looped = True
@@ -57,7 +65,8 @@ class Attempts(Generic[C]):
         return outcome
 
     def __enter__(self) -> C:
-        self._connection = connection = self._begin(self._statement)
+        connection, self._savepoint = self._begin(self._statement)
+        self._connection = connection
         return connection
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> bool:
@@ -73,10 +82,12 @@ class Attempts(Generic[C]):
         return False
 
     def _end(self, well: bool) -> None:
-        connection = self._connection
+        connection, savepoint = self._connection, self._savepoint
         assert connection is not None
         state = connection.transaction_state
-        if well and state == "open":
+        if savepoint is not None:
+            self._end_part(connection, savepoint, well)
+        elif well and state == "open":
             connection.commit()
         elif state != "none" and not connection.closed:
             connection.rollback()
@@ -87,8 +98,24 @@ class Attempts(Generic[C]):
                     hint="let the error leave the block, or do not begin the transaction before it is settled",
                 )
 
+    def _end_part(self, connection: Connection, savepoint: ast.Name, well: bool) -> None:
+        """The end of a block inside another."""
+        state = connection.transaction_state
+        if well and state == "open":
+            connection._release(savepoint)
+        elif state != "none" and not connection.closed:
+            # what leaves the block says more than why the savepoint is gone; the transaction has failed then
+            with contextlib.nullcontext() if well else contextlib.suppress(Error):
+                connection._back_to(savepoint)
+            if well:
+                raise errors.error(
+                    errors.TRANSACTION_ABORTED,
+                    "an error inside the block was passed over; what the block did was undone",
+                    hint="let the error leave the block, or begin the block where it may leave it",
+                )
+
     def _again(self, failure: Error) -> bool:
-        if failure.sqlstate == errors.CONFLICT:
+        if self._savepoint is None and failure.sqlstate == errors.CONFLICT:
             if not self._looped:
                 failure.hint = "let the block be repeated: for attempt in con.transaction(retries=5)"
             elif self._left > 0:

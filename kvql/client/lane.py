@@ -14,16 +14,14 @@ from kvql.v1 import kvql_pb2 as pb
 
 TransactionState = Literal["none", "open", "failed"]
 
-READS: Final = frozenset({"get", "has", "list", "namespaces", "select"})
-"""Commands that change nothing, whatever happens to them on the way."""
-
 
 class Lane:
     """One ordered conversation with the server.
 
     The server holds the truth; this is the client's copy, kept up to date by looking at what goes and comes. Every
     request names its namespace, so that nothing is lost with a connection but an open transaction: then ``lost`` is
-    set, and the lane refuses everything until ROLLBACK, as it would after any other error in a transaction.
+    set, and the lane refuses everything until ROLLBACK, as it would after any other error in a transaction. ROLLBACK TO
+    is refused as well, because the savepoints went down with the transaction.
     """
 
     __slots__ = ("lost", "namespace", "number", "transaction")
@@ -36,7 +34,7 @@ class Lane:
 
     def prepare(self, request: pb.Request, timeout: float | None = None) -> None:
         """Address ``request``; 25P02 if the transaction that it would belong to went down with its connection."""
-        if self.lost and not _ends_transaction(request):
+        if self.lost and not _is_end(request):
             raise errors.error(
                 errors.TRANSACTION_ABORTED,
                 "the transaction was rolled back when the connection was lost; commands are ignored until ROLLBACK",
@@ -49,7 +47,7 @@ class Lane:
 
     def settled_here(self, statement: ast.Statement) -> Result | None:
         """The answer to the end of a transaction that the server has already forgotten; None if it must be asked."""
-        if not self.lost or not isinstance(statement, ast.Commit | ast.Rollback):
+        if not self.lost or not ends_transaction(statement):
             return None
         self.lost, self.transaction = False, "none"
         if isinstance(statement, ast.Commit):
@@ -67,16 +65,16 @@ class Lane:
             return
         if kind is ast.Use:
             self.namespace = result.namespace or statement.namespace.text  # type: ignore[union-attr]
-        elif kind is ast.Begin:
-            self.transaction = "open"
-        elif kind is ast.Commit or kind is ast.Rollback:
+        elif ends_transaction(statement):
             self.transaction = "none"
+        elif kind is ast.Begin or kind is ast.Rollback:
+            self.transaction = "open"
 
     def failed(self, statement: ast.Statement, error: Error) -> None:
         """Take note of a statement that the server, or the way to it, refused."""
         if self.transaction == "none":
             return
-        if isinstance(statement, ast.Commit | ast.Rollback) and error.sqlstate != errors.TRANSACTION_ABORTED:
+        if ends_transaction(statement) and error.sqlstate != errors.TRANSACTION_ABORTED:
             self.transaction, self.lost = "none", False
             return
         self.transaction = "failed"
@@ -87,7 +85,12 @@ class Lane:
 _PASSIVE: Final = frozenset({ast.Get, ast.Put, ast.Upsert, ast.UpdateKey, ast.Has, ast.DeleteKeys})
 
 
-def _ends_transaction(request: pb.Request) -> bool:
+def ends_transaction(statement: ast.Statement) -> bool:
+    """Whether no transaction is open after ``statement``: COMMIT, and ROLLBACK unless it is one TO a savepoint."""
+    return isinstance(statement, ast.Commit) or (isinstance(statement, ast.Rollback) and statement.savepoint is None)
+
+
+def _is_end(request: pb.Request) -> bool:
     return request.WhichOneof("command") == "transaction" and request.transaction.action in (
         pb.TransactionCommand.COMMIT,
         pb.TransactionCommand.ROLLBACK,

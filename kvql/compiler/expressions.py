@@ -47,9 +47,16 @@ _Work = ast.Expression | _Step | _Constant
 
 
 def compile_expression(
-    node: ast.Expression, parameters: Parameters, into: pb.Expression | None = None
+    node: ast.Expression,
+    parameters: Parameters,
+    into: pb.Expression | None = None,
+    subqueries: list[ast.Select] | None = None,
 ) -> pb.Expression:
-    """``node`` as a postfix program; 0A000 for a subquery, 42P02 for a parameter without a value."""
+    """``node`` as a postfix program; 42P02 for a parameter without a value.
+
+    ``subqueries`` takes those that stand in ``node``, in the order of the steps that name them; without it they are
+    0A000.
+    """
     out = pb.Expression() if into is None else into
     constants: list[Any] = []
     names: dict[tuple[str, ...], int] = {}
@@ -67,6 +74,11 @@ def compile_expression(
         elif kind is ast.Param:
             steps.append(pb.Step(op=pb.OP_CONSTANT, argument=len(constants)))
             constants.append(parameters.get(item))  # type: ignore[arg-type]
+        elif kind is ast.Subquery:
+            if subqueries is None:
+                raise _misplaced(item)  # type: ignore[arg-type]
+            steps.append(pb.Step(op=pb.OP_SUBQUERY, argument=len(subqueries)))
+            subqueries.append(item.select)  # type: ignore[union-attr]
         else:
             parts, step = _expand(item)  # type: ignore[arg-type]
             named = _names_of(item)
@@ -80,8 +92,8 @@ def compile_expression(
     return out
 
 
-def step_spans(node: ast.Expression) -> list[Span | None]:
-    """Where each step of the compiled ``node`` comes from, in the order of the steps."""
+def step_spans(node: ast.Expression, subqueries: list[ast.Select] | None = None) -> list[Span | None]:
+    """Where each step of the compiled ``node`` comes from, in the order of the steps; ``subqueries`` as above."""
     spans: list[Span | None] = []
     work: list[_Work | _Place] = [node]
     while work:
@@ -90,8 +102,10 @@ def step_spans(node: ast.Expression) -> list[Span | None]:
             spans.append(item.span)
         elif isinstance(item, _Constant):
             spans.append(None)
-        elif isinstance(item, ast.Literal | ast.Param):
+        elif isinstance(item, ast.Literal | ast.Param | ast.Subquery):
             spans.append(item.span)
+            if isinstance(item, ast.Subquery) and subqueries is not None:
+                subqueries.append(item.select)
         else:
             parts, _ = _expand(item)  # type: ignore[arg-type]
             work.append(_Place(item.span))  # type: ignore[union-attr]
@@ -183,9 +197,7 @@ def _expand(node: ast.Expression) -> tuple[list[_Work], _Step]:
             return members_flat, _Step(pb.OP_JSON_OBJECT, len(members))
         case ast.JsonArray(items=items):
             return [*items], _Step(pb.OP_JSON_ARRAY, len(items))
-        case ast.Subquery():
-            raise _unsupported_subquery(node)
-        case ast.Literal() | ast.Param():
+        case ast.Literal() | ast.Param() | ast.Subquery():
             raise AssertionError("leaves are written where the walk meets them")
         case _:
             assert_never(node)
@@ -211,5 +223,10 @@ def _expand_case(node: ast.Case) -> tuple[list[_Work], _Step]:
     return work, _Step(pb.OP_CASE, len(node.whens), flags=flags)
 
 
-def _unsupported_subquery(node: ast.Subquery) -> Error:
-    return errors.error(errors.NOT_SUPPORTED, "a subquery is not supported yet", span=node.span)
+def _misplaced(node: ast.Subquery) -> Error:
+    return errors.error(
+        errors.NOT_SUPPORTED,
+        "a subquery is supported in ASSERT and LET only",
+        hint="a subquery itself holds none",
+        span=node.span,
+    )

@@ -8,6 +8,7 @@ from typing import Any, Final
 from kvql import ast, errors
 from kvql.compiler.expressions import compile_expression
 from kvql.compiler.parameters import Parameters, encodable, text_of
+from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type, from_python, type_of
 
@@ -76,3 +77,7 @@ def _column_name(item: ast.Item) -> str:
         case ast.Case():
             return "case"
     return item.expression.type.name if isinstance(item.expression, ast.Cast) else "?column?"
+
+
+def unsupported(what: str, node: ast.Statement | ast.AsOf | ast.Source, hint: str | None = None) -> Error:
+    return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported yet", hint=hint, span=node.span)

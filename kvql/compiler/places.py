@@ -8,16 +8,16 @@ from kvql import ast
 from kvql.compiler.expressions import step_spans
 from kvql.span import Span
 
-STEP, COLUMN = 6, 7
+STEP, COLUMN, NAME = 6, 7, 8
 """Parts of a statement that an error on the wire may blame (``Part`` in kvql.proto); the others are the parser's."""
 
 
 def span_of(statement: ast.Statement, item: int, part: int) -> Span | None:
-    """Where in its text the ``item``-th step or column of ``statement`` stands, counted from 1; None if nowhere."""
+    """Where in the text of ``statement`` its ``item``-th step, column or name stands, from 1; None if nowhere."""
     if isinstance(statement, ast.Explain | ast.DryRun):
         return span_of(statement.statement, item, part)
-    if part == COLUMN:
-        named = _columns(statement)
+    if part in (COLUMN, NAME):
+        named = _names(statement)
         return named[item - 1].span if 0 < item <= len(named) else None
     for node in _expressions(statement):
         spans = step_spans(node)
@@ -27,12 +27,14 @@ def span_of(statement: ast.Statement, item: int, part: int) -> Span | None:
     return None
 
 
-def _columns(statement: ast.Statement) -> tuple[ast.Name, ...]:
+def _names(statement: ast.Statement) -> tuple[ast.Name, ...]:
     match statement:
         case ast.Insert(columns=columns):
             return columns
         case ast.CreateNamespace(fields=fields):
             return tuple(field.name for field in fields)
+        case ast.Savepoint(name=name) | ast.Release(name=name) | ast.Rollback(savepoint=ast.Name() as name):
+            return (name,)
     return ()
 
 
@@ -45,6 +47,12 @@ def _expressions(statement: ast.Statement) -> Iterator[ast.Expression]:
             yield from statement.group_by
             yield from filter(None, [statement.having])
             yield from (order.expression for order in statement.order_by)
+        case ast.Assert(condition=condition):
+            subqueries: list[ast.Select] = []
+            step_spans(condition, subqueries)
+            yield condition
+            for subquery in subqueries:
+                yield from _expressions(subquery)
         case ast.Insert():
             yield from (value for row in statement.rows for value in row if not _is_plain(value))
             conflict = statement.on_conflict

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any, TypeAlias, assert_never
 
 from kvql import ast, errors
-from kvql.compiler import writes
-from kvql.compiler.expressions import PLACE, compile_expression, encode_constants
-from kvql.compiler.operands import AGGREGATES, commented, name_of, pair_value, projections
-from kvql.compiler.parameters import Given, Parameters, encodable, key_of, number_of, text_of, ttl_ms_of, value_of
+from kvql.compiler import reads, writes
+from kvql.compiler.expressions import encode_constants
+from kvql.compiler.operands import commented, name_of, pair_value, unsupported
+from kvql.compiler.parameters import Given, Parameters, encodable, key_of, ttl_ms_of, value_of
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 
@@ -57,7 +57,7 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
             request = pb.Request(delete=pb.DeleteCommand(keys=[key_of(k, bound) for k in keys]))
             return commented(request, statement.comment, bound)
         case ast.Count() | ast.ShowKeys() | ast.ShowData():
-            return _list(statement, bound)
+            return reads.listing(statement, bound)
         case ast.ShowNamespaces():
             return pb.Request(namespaces=pb.NamespacesCommand())
         case ast.Use(namespace=namespace):
@@ -69,13 +69,21 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
             request = pb.Request(expire=pb.ExpireCommand(key=key_of(key, bound)))
             return commented(request, statement.comment, bound)
         case ast.Select():
-            return pb.Request(select=_select(statement, bound))
+            return pb.Request(select=reads.select(statement, bound))
         case ast.Begin(read_only=read_only):
             return _transaction(pb.TransactionCommand.BEGIN, read_only=read_only)
         case ast.Commit():
             return _transaction(pb.TransactionCommand.COMMIT)
         case ast.Rollback(savepoint=None):
             return _transaction(pb.TransactionCommand.ROLLBACK)
+        case ast.Rollback(savepoint=name):
+            return _transaction(pb.TransactionCommand.ROLLBACK_TO, name)
+        case ast.Savepoint(name=name):
+            return _transaction(pb.TransactionCommand.SAVEPOINT, name)
+        case ast.Release(name=name):
+            return _transaction(pb.TransactionCommand.RELEASE, name)
+        case ast.Assert():
+            return reads.assertion(statement, bound)
         case ast.Insert():
             return writes.insert(statement, bound)
         case ast.Update():
@@ -100,10 +108,9 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
 
 
 _Later: TypeAlias = (
-    ast.Restore | ast.Import | ast.Rollback | ast.Savepoint | ast.Release | ast.Assert | ast.Let | ast.SourceFile
-    | ast.Watch | ast.Export | ast.AlterNamespace | ast.CreateUser | ast.AlterUser | ast.DropUser | ast.CreateRole
-    | ast.DropRole | ast.Grant | ast.GrantRole | ast.ShowUsers | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions
-    | ast.CancelSession | ast.CheckAccess
+    ast.Restore | ast.Import | ast.Let | ast.SourceFile | ast.Watch | ast.Export | ast.AlterNamespace | ast.CreateUser
+    | ast.AlterUser | ast.DropUser | ast.CreateRole | ast.DropRole | ast.Grant | ast.GrantRole | ast.ShowUsers
+    | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions | ast.CancelSession | ast.CheckAccess
 )  # fmt: skip
 
 
@@ -111,33 +118,25 @@ def _not_yet(statement: _Later) -> Error:
     """0A000 by name; a new statement of the union does not type-check before it is named here or compiled above."""
     match statement:
         case ast.Restore():
-            return _unsupported("RESTORE", statement)
-        case ast.Rollback():
-            return _unsupported("ROLLBACK TO", statement, hint="ROLLBACK ends the whole transaction")
-        case ast.Savepoint():
-            return _unsupported("SAVEPOINT", statement)
-        case ast.Release():
-            return _unsupported("RELEASE", statement)
-        case ast.Assert():
-            return _unsupported("ASSERT", statement)
+            return unsupported("RESTORE", statement)
         case ast.Watch():
-            return _unsupported("WATCH", statement)
+            return unsupported("WATCH", statement)
         case ast.AlterNamespace():
-            return _unsupported("ALTER NAMESPACE", statement)
+            return unsupported("ALTER NAMESPACE", statement)
         case ast.CreateUser() | ast.AlterUser() | ast.DropUser() | ast.ShowUsers():
-            return _unsupported("managing users by statements", statement, hint="use kvql-server users")
+            return unsupported("managing users by statements", statement, hint="use kvql-server users")
         case ast.CreateRole() | ast.DropRole() | ast.ShowRoles():
-            return _unsupported("managing roles", statement)
+            return unsupported("managing roles", statement)
         case ast.Grant(revoke=revoke) | ast.GrantRole(revoke=revoke):
-            return _unsupported("REVOKE" if revoke else "GRANT", statement)
+            return unsupported("REVOKE" if revoke else "GRANT", statement)
         case ast.ShowGrants():
-            return _unsupported("SHOW GRANTS", statement)
+            return unsupported("SHOW GRANTS", statement)
         case ast.ShowSessions():
-            return _unsupported("SHOW SESSIONS", statement)
+            return unsupported("SHOW SESSIONS", statement)
         case ast.CancelSession():
-            return _unsupported("CANCEL", statement)
+            return unsupported("CANCEL", statement)
         case ast.CheckAccess():
-            return _unsupported("CHECK ACCESS", statement)
+            return unsupported("CHECK ACCESS", statement)
         case ast.Let():
             return _of_the_client("LET", statement)
         case ast.SourceFile():
@@ -148,10 +147,6 @@ def _not_yet(statement: _Later) -> Error:
             return _of_the_client("EXPORT", statement)
         case _:
             assert_never(statement)
-
-
-def _unsupported(what: str, node: _Later | ast.AsOf | ast.Source, hint: str | None = None) -> Error:
-    return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported yet", hint=hint, span=node.span)
 
 
 def _of_the_client(what: str, node: _Later) -> Error:
@@ -210,88 +205,14 @@ def _put_value(into: pb.Values, value: Any) -> None:
         encode_constants([value], into)
 
 
-# ── reads ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _list(statement: ast.Count | ast.ShowKeys | ast.ShowData, bound: Parameters) -> pb.Request:
-    match statement:
-        case ast.Count():
-            out = pb.ListCommand(what=pb.ListCommand.COUNT)
-        case ast.ShowKeys(limit=limit):
-            out = pb.ListCommand(what=pb.ListCommand.KEYS)
-        case ast.ShowData(limit=limit):
-            out = pb.ListCommand(what=pb.ListCommand.DATA)
-        case _:
-            assert_never(statement)
-    if statement.namespace is not None:
-        out.namespace = name_of(statement.namespace)
-    if statement.pattern is not None:
-        out.pattern = text_of(statement.pattern, bound, "a pattern")
-    if not isinstance(statement, ast.Count) and limit is not None:
-        out.limit = number_of(limit, bound, "LIMIT")
-    return pb.Request(list=out)
-
-
-def _select(statement: ast.Select, bound: Parameters) -> pb.SelectCommand:
-    out = pb.SelectCommand(distinct=statement.distinct, group_all=statement.group_all)
-    projections(statement.items, bound, out.projections)
-    if statement.where is not None:
-        compile_expression(statement.where, bound, out.where)
-    for group in statement.group_by:
-        _listed(group, bound, out.group_by.add())
-    if statement.having is not None:
-        compile_expression(statement.having, bound, out.having)
-    for order in statement.order_by:
-        ordering = out.order_by.add(descending=order.descending)
-        if order.nulls_first is not None:
-            ordering.nulls_first = order.nulls_first
-        _listed(order.expression, bound, ordering.expression)
-    if statement.limit is not None:
-        out.limit = number_of(statement.limit, bound, "LIMIT")
-    if statement.offset is not None:
-        out.offset = number_of(statement.offset, bound, "OFFSET")
-    if statement.source is not None:
-        out.namespace = _source(statement.source)
-    else:
-        out.from_session = _reads_pairs(statement, out)
-    return out
-
-
-def _listed(node: ast.Expression, bound: Parameters, into: pb.Expression) -> None:
-    """An expression of GROUP BY or ORDER BY; a number that stands in the text, and no parameter, is a place."""
-    compile_expression(node, bound, into)
-    if isinstance(node, ast.Literal) and type(node.value) is int:
-        into.steps[0].flags = PLACE
-
-
-def _source(source: ast.Source) -> str:
-    if source.history:
-        raise _unsupported("FROM HISTORY OF", source)
-    if source.as_of is not None:
-        raise _unsupported("AS OF", source.as_of)
-    return name_of(source.namespace)
-
-
-def _reads_pairs(statement: ast.Select, out: pb.SelectCommand) -> bool:
-    """Whether a SELECT without FROM means the namespace in use: it names a column or an aggregate, or has a clause."""
-    if (
-        statement.distinct or statement.where or statement.group_by or statement.group_all
-        or statement.having or statement.order_by or statement.limit or statement.offset
-    ):  # fmt: skip
-        return True
-    return any(
-        step.op in (pb.OP_COLUMN, pb.OP_STAR)
-        or (step.op == pb.OP_CALL and projection.expression.names[step.argument] in AGGREGATES)
-        for projection in out.projections
-        for step in projection.expression.steps
-    )
-
-
 # ── transactions and namespaces ───────────────────────────────────────────────────────────────────────────────────
 
 
-def _transaction(action: pb.TransactionCommand.Action.ValueType, *, read_only: bool = False) -> pb.Request:
-    return pb.Request(transaction=pb.TransactionCommand(action=action, read_only=read_only))
+def _transaction(
+    action: pb.TransactionCommand.Action.ValueType, savepoint: ast.Name | None = None, *, read_only: bool = False
+) -> pb.Request:
+    name = "" if savepoint is None else encodable(savepoint.text, savepoint.span)
+    return pb.Request(transaction=pb.TransactionCommand(action=action, read_only=read_only, name=name))
 
 
 def _create_namespace(statement: ast.CreateNamespace, bound: Parameters) -> pb.CreateNamespaceCommand:

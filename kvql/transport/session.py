@@ -25,8 +25,11 @@ from kvql.v1 import kvql_pb2 as pb
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024 - 1024
 BATCH_BYTES_MAX: Final = 1024 * 1024
 QUICK_PAIRS_MAX: Final = 64
-_READS: Final = frozenset({"get", "has", "list", "namespaces", "select"})
-_SLOW: Final = frozenset({"list", "select", "text"})
+_READS: Final = frozenset({"get", "has", "list", "namespaces", "select", "assertion"})
+_STREAMED: Final = frozenset({"list", "select", "text"})
+_SLOW: Final = _STREAMED | {"namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate", "assertion"}
+"""What the server may be long about, while it goes on with other lanes."""
+_ENDS: Final = (pb.TransactionCommand.COMMIT, pb.TransactionCommand.ROLLBACK)
 
 
 class SessionExchange:
@@ -42,7 +45,7 @@ class SessionExchange:
         self.request = request
         self.kind = request.WhichOneof("command") or ""
         self.bytes = request.ByteSize()
-        self.quick = self.kind not in _SLOW and (self.kind != "write" or len(request.write.keys) <= QUICK_PAIRS_MAX)
+        self.quick = self.kind not in _SLOW and _pairs(request, self.kind) <= QUICK_PAIRS_MAX
         self.ended = False
         self.sent = False
         self.retried = self.refused = False
@@ -56,7 +59,7 @@ class SessionExchange:
     # ── for the caller ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def result(self) -> Result:
-        large = self.kind in _SLOW and not (self.kind == "list" and self.request.list.what == pb.ListCommand.COUNT)
+        large = self.kind in _STREAMED and not (self.kind == "list" and self.request.list.what == pb.ListCommand.COUNT)
         while not self.ended and not (large and self._chunks):
             await self._wait()
         if self._failure is not None:
@@ -310,9 +313,11 @@ class Conversation:
                 del self._slow_lanes[request.lane]
 
     def _note_transaction(self, request: pb.Request, response: pb.Response) -> None:
-        if response.WhichOneof("outcome") == "done" and request.transaction.action == pb.TransactionCommand.BEGIN:
+        action = request.transaction.action
+        if action == pb.TransactionCommand.BEGIN and response.WhichOneof("outcome") == "done":
             self._transactions.add(request.lane)
-        elif request.transaction.action != pb.TransactionCommand.BEGIN:
+        # a COMMIT after an error ends nothing: ROLLBACK TO may still bring the transaction back
+        elif action in _ENDS and response.error.sqlstate != errors.TRANSACTION_ABORTED:
             self._transactions.discard(request.lane)
 
     # ── when it breaks ────────────────────────────────────────────────────────────────────────────────────────────
@@ -375,6 +380,13 @@ class Conversation:
             exchange = self._outbox.popleft()
             exchange.fail(errors.error(cause.sqlstate, cause.message, hint=cause.hint))
             self._stop(exchange)
+
+
+def _pairs(request: pb.Request, kind: str) -> int:
+    """How many pairs a write brings."""
+    if kind == "write":
+        return len(request.write.keys)
+    return len(request.insert.values.types) // max(request.insert.width, 1) if kind == "insert" else 0
 
 
 def _nobody() -> None:

@@ -193,6 +193,8 @@ class _OpEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Op.ValueType], _bu
     """arity (name, value) pairs"""
     OP_JSON_ARRAY: _Op.ValueType  # 35
     """arity items"""
+    OP_SUBQUERY: _Op.ValueType  # 36
+    """the value of the command's subquery `argument`; only where a command has subqueries"""
 
 class Op(_Op, metaclass=_OpEnumTypeWrapper): ...
 
@@ -241,6 +243,8 @@ OP_JSON_OBJECT: Op.ValueType  # 34
 """arity (name, value) pairs"""
 OP_JSON_ARRAY: Op.ValueType  # 35
 """arity items"""
+OP_SUBQUERY: Op.ValueType  # 36
+"""the value of the command's subquery `argument`; only where a command has subqueries"""
 Global___Op: _TypeAlias = Op  # noqa: Y015
 
 class _WriteMode:
@@ -302,6 +306,8 @@ class _PartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Part.ValueType],
     """A step of the statement's expressions: `item` counts the steps of all its expressions, in the order of the fields."""
     PART_COLUMN: _Part.ValueType  # 7
     """A column of INSERT or a declared field of CREATE NAMESPACE; `item` counts them."""
+    PART_NAME: _Part.ValueType  # 8
+    """The name of a savepoint."""
 
 class Part(_Part, metaclass=_PartEnumTypeWrapper): ...
 
@@ -315,6 +321,8 @@ PART_STEP: Part.ValueType  # 6
 """A step of the statement's expressions: `item` counts the steps of all its expressions, in the order of the fields."""
 PART_COLUMN: Part.ValueType  # 7
 """A column of INSERT or a declared field of CREATE NAMESPACE; `item` counts them."""
+PART_NAME: Part.ValueType  # 8
+"""The name of a savepoint."""
 Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final
@@ -515,6 +523,7 @@ class Request(_message.Message):
     DELETE_ROWS_FIELD_NUMBER: _builtins.int
     TRUNCATE_FIELD_NUMBER: _builtins.int
     DESCRIBE_FIELD_NUMBER: _builtins.int
+    ASSERTION_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the client, unique among its requests in flight. 0 in Execute and Select."""
     lane: _builtins.int
@@ -565,6 +574,8 @@ class Request(_message.Message):
     def truncate(self) -> Global___TruncateCommand: ...
     @_builtins.property
     def describe(self) -> Global___DescribeCommand: ...
+    @_builtins.property
+    def assertion(self) -> Global___AssertCommand: ...
     def __init__(
         self,
         *,
@@ -594,12 +605,13 @@ class Request(_message.Message):
         delete_rows: Global___DeleteRowsCommand | None = ...,
         truncate: Global___TruncateCommand | None = ...,
         describe: Global___DescribeCommand | None = ...,
+        assertion: Global___AssertCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "insert", b"insert", "list", b"list", "namespaces", b"namespaces", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["assertion", b"assertion", "command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "insert", b"insert", "list", b"list", "namespaces", b"namespaces", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assertion", b"assertion", "command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text", "insert", "update_rows", "delete_rows", "truncate", "describe"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text", "insert", "update_rows", "delete_rows", "truncate", "describe", "assertion"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -696,7 +708,9 @@ class Step(_message.Message):
     arity: _builtins.int
     """Operands taken from the stack where the operator allows several (AND, OR, IN, CALL, CASE)."""
     argument: _builtins.int
-    """An index: into constants for OP_CONSTANT, into names for OP_COLUMN, OP_FIELD, OP_CALL and OP_CAST."""
+    """An index: into constants for OP_CONSTANT, into names for OP_COLUMN, OP_FIELD, OP_CALL and OP_CAST, into the
+    command's subqueries for OP_SUBQUERY.
+    """
     flags: _builtins.int
     """Bit 0: negated (NOT LIKE …), bit 1: insensitive (ILIKE), bit 2: DISTINCT (in a call), bit 3: has FILTER,
     bit 4: CASE has an operand, bit 5: CASE has an ELSE, bit 6: LIKE has an ESCAPE, bit 7: a number that names a place in
@@ -1297,30 +1311,85 @@ class TransactionCommand(_message.Message):
         BEGIN: TransactionCommand._Action.ValueType  # 1
         COMMIT: TransactionCommand._Action.ValueType  # 2
         ROLLBACK: TransactionCommand._Action.ValueType  # 3
+        SAVEPOINT: TransactionCommand._Action.ValueType  # 4
+        ROLLBACK_TO: TransactionCommand._Action.ValueType  # 5
+        """Undo what was written since the savepoint, which stays, and forget later ones. Accepted after an error in the
+        transaction, which may then go on.
+        """
+        RELEASE: TransactionCommand._Action.ValueType  # 6
+        """Forget the savepoint and later ones; what was written stays."""
 
     class Action(_Action, metaclass=_ActionEnumTypeWrapper): ...
     UNSPECIFIED: TransactionCommand.Action.ValueType  # 0
     BEGIN: TransactionCommand.Action.ValueType  # 1
     COMMIT: TransactionCommand.Action.ValueType  # 2
     ROLLBACK: TransactionCommand.Action.ValueType  # 3
+    SAVEPOINT: TransactionCommand.Action.ValueType  # 4
+    ROLLBACK_TO: TransactionCommand.Action.ValueType  # 5
+    """Undo what was written since the savepoint, which stays, and forget later ones. Accepted after an error in the
+    transaction, which may then go on.
+    """
+    RELEASE: TransactionCommand.Action.ValueType  # 6
+    """Forget the savepoint and later ones; what was written stays."""
 
     ACTION_FIELD_NUMBER: _builtins.int
     READ_ONLY_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
     action: Global___TransactionCommand.Action.ValueType
     read_only: _builtins.bool
+    name: _builtins.str
+    """The savepoint's: 1 to 64 printable characters, in any case. Only with SAVEPOINT, ROLLBACK_TO and RELEASE."""
     def __init__(
         self,
         *,
         action: Global___TransactionCommand.Action.ValueType = ...,
         read_only: _builtins.bool = ...,
+        name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "read_only", b"read_only"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "name", b"name", "read_only", b"read_only"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___TransactionCommand: _TypeAlias = TransactionCommand  # noqa: Y015
+
+@_typing.final
+class AssertCommand(_message.Message):
+    """ASSERT: P0004 unless the condition is TRUE."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONDITION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    SUBQUERIES_FIELD_NUMBER: _builtins.int
+    message: _builtins.str
+    """What the error says; the condition itself if empty. At most 1,024 bytes."""
+    @_builtins.property
+    def condition(self) -> Global___Expression:
+        """Names no columns. Errors count its steps first, then those of each subquery."""
+
+    @_builtins.property
+    def subqueries(self) -> _containers.RepeatedCompositeFieldContainer[Global___SelectCommand]:
+        """What the OP_SUBQUERY steps of the condition mean, in order of their `argument`, each named once. Each has one column
+        and at most one row (21000); no row is NULL. They are all read before the condition is computed, and hold no
+        subqueries of their own (0A000).
+        """
+
+    def __init__(
+        self,
+        *,
+        condition: Global___Expression | None = ...,
+        message: _builtins.str = ...,
+        subqueries: _abc.Iterable[Global___SelectCommand] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["condition", b"condition", "message", b"message", "subqueries", b"subqueries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AssertCommand: _TypeAlias = AssertCommand  # noqa: Y015
 
 @_typing.final
 class CreateNamespaceCommand(_message.Message):

@@ -1,16 +1,15 @@
-"""``kvql-server``: start, certs, users, status."""
+"""``kvql-server``: start, certs, users; verify, backup and status are in ``tools.commands``."""
 
 from __future__ import annotations
 
 import asyncio
 import getpass
-import json
 import logging
 import os
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import click
 
@@ -18,17 +17,14 @@ from kvql.errors import Error
 from kvql_server import audit, config, users
 from kvql_server.catalog import ADMIN
 from kvql_server.clock import SystemClock
+from kvql_server.exits import fail as _fail
 from kvql_server.settings import Settings
+from kvql_server.tools.commands import backup, status, verify
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
-    """A KVQL server and what it needs: certificates, users."""
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"kvql-server: {message}", err=True)
-    raise SystemExit(code)
+    """A KVQL server and what it needs: certificates, users, tools for its store."""
 
 
 def _settings(flags: dict[str, Any], file: str | None) -> Settings:
@@ -200,36 +196,8 @@ def users_sync(data: str | None) -> None:
     _on_store(data, sync)
 
 
-@main.command()
-@_data
-@click.option("--json", "as_json", is_flag=True, help="As one JSON object.")
-def status(data: str | None, as_json: bool) -> None:
-    """What a stopped store says of itself; of a running one, that it runs."""
-    settings = _settings({"data": data}, None)
-    from kvql_server.service import serving
-
-    if not Path(settings.data).is_dir():
-        _fail(f"there is no store in {settings.data}", serving.FOLDER)
-
-    async def figures() -> dict[str, Any]:
-        engine = serving.open_engine(settings, SystemClock())
-        try:
-            out: dict[str, Any] = engine.status()
-            return out
-        finally:
-            await engine.close()
-
-    try:
-        found = {"state": "stopped", **asyncio.run(figures())}
-    except serving.StartError as e:
-        if e.code != serving.LOCKED:
-            _fail(str(e), e.code)
-        found = {"state": "running"}
-    if as_json:
-        click.echo(json.dumps(found, default=str))
-    else:
-        for name, value in found.items():
-            click.echo(f"{name}: {value}")
+for tool in (verify, backup, status):
+    main.add_command(tool)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,9 @@ from kvql.values import (
     quote,
 )
 
+SAVEPOINT_LENGTH_MAX: Final = 64
 COMMENT_BYTES_MAX: Final = 1024
+ASSERTION_BYTES_MAX: Final = 1024
 TTL_MS_MAX: Final = 36_525 * 86_400_000
 """A hundred years: far beyond use, and far from the end of the calendar."""
 PATTERN_BYTES_MAX: Final = 50_000
@@ -119,6 +121,16 @@ def check_namespace(name: str) -> None:
         )  # fmt: skip
 
 
+def check_savepoint(name: str) -> None:
+    """A savepoint's name, or 22023: any word or quoted text that a message can show."""
+    if not 0 < len(name) <= SAVEPOINT_LENGTH_MAX or not name.isprintable():
+        raise _invalid(
+            f"invalid savepoint name {_shorten(name)}",
+            f"a name is 1 to {SAVEPOINT_LENGTH_MAX} printable characters",
+            1, pb.PART_NAME,
+        )  # fmt: skip
+
+
 # ── values ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -181,6 +193,12 @@ def check_comment(comment: str) -> None:
     """What COMMENT or a request keeps with a change."""
     if comment and len(comment.encode()) > COMMENT_BYTES_MAX:
         raise _invalid(f"a comment has at most {COMMENT_BYTES_MAX:,} bytes", None, 0, 0)
+
+
+def check_assertion(message: str) -> None:
+    """What the error of an ASSERT says."""
+    if len(message.encode()) > ASSERTION_BYTES_MAX:
+        raise _invalid(f"the message of ASSERT has at most {ASSERTION_BYTES_MAX:,} bytes", None, 0, 0)
 
 
 def check_pattern(pattern: str) -> None:

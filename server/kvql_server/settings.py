@@ -35,6 +35,8 @@ class Settings:
     """An open transaction that no statement came for is rolled back after this."""
     transaction_writes_max: int = 200_000
     transaction_bytes_max: int = 64 * MEBIBYTE
+    savepoints_max: int = 1_000
+    """Of one transaction."""
     conflict_retries_max: int = 64
     """How often a statement outside a transaction is repeated when others keep changing what it read."""
     message_bytes_max: int = 4 * MEBIBYTE
@@ -42,6 +44,8 @@ class Settings:
     """Operators, operands and calls of one statement's expressions: a flat condition of some 16,000 terms."""
     query_bytes_max: int = 256 * MEBIBYTE
     """What the sorts, groups and distinct rows of one query may hold."""
+    statement_bytes_max: int = 512 * MEBIBYTE
+    """What one statement outside BEGIN … COMMIT may write, 100 bytes a pair included: some four million small pairs."""
     rows_chunk_bytes: int = MEBIBYTE // 4
     sessions_max: int = 1_000
     sessions_per_user_max: int = 200

@@ -38,6 +38,12 @@ def requests(request: pb.Request) -> list[TextStatement]:
     from kvql.parser import parse
 
     command = request.text
+    if request.mode:
+        raise errors.error(
+            errors.NOT_SUPPORTED, "a text has no mode", hint="write EXPLAIN or DRY RUN before the statement"
+        )
+    if request.idempotency_key:
+        raise errors.error(errors.NOT_SUPPORTED, "idempotency keys are not supported yet")
     text = command.text
     out: list[TextStatement] = []
     try:

@@ -6,13 +6,13 @@ apply the writes only if nothing that it read has changed (keys by their revisio
 ranges by the absence of any change in them, so phantoms count). A statement outside BEGIN … COMMIT is a transaction
 of one statement.
 
-DRY RUN goes back to a mark of the write set when it is done; savepoints, when they come, are marks under a name.
+What is to be written, and how a transaction goes back to a savepoint, is ``write_set``'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, TypeGuard
 
 import msgspec
 
@@ -21,7 +21,6 @@ from kvql.values import encoded_size
 from kvql_server.engines import base
 from kvql_server.engines.base import (
     Absent,
-    Clear,
     Conflict,
     Delete,
     Engine,
@@ -33,11 +32,8 @@ from kvql_server.engines.base import (
     RangeUnchanged,
     Snapshot,
     Unchanged,
-    Write,
 )
-
-_ENTRY_BYTES: Final = 100
-"""What a pair costs in the write set beside its value: a round figure for the limit."""
+from kvql_server.write_set import Mark, WriteSet
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
@@ -51,15 +47,6 @@ class Pending(msgspec.Struct, frozen=True, gc=False):
     updated_by: str
     comment: str
     expires_at: int | None
-
-
-class Mark(NamedTuple):
-    """The write set of a transaction at one moment."""
-
-    writes: dict[str, dict[str, Put | Delete]]
-    cleared: set[str]
-    write_count: int
-    write_bytes: int
 
 
 class SharedSnapshot:
@@ -87,9 +74,8 @@ class Transaction:
     """
 
     __slots__ = (
-        "_bytes", "_cleared", "_closed", "_count", "_engine", "_ranges", "_reads", "_shared", "_snapshot", "_tracked",
-        "_writes", "bytes_max", "comment", "failed", "failure", "idempotency_key", "last_used_s", "read_only",
-        "revision", "time", "user", "writes_max",
+        "_closed", "_engine", "_ranges", "_reads", "_shared", "_snapshot", "_tracked", "failed", "failure",
+        "idempotency_key", "last_used_s", "read_only", "revision", "time", "user", "writes",
     )  # fmt: skip
 
     def __init__(self, engine: Engine, user: str, *, tracked: bool = True, read_only: bool = False) -> None:
@@ -99,29 +85,23 @@ class Transaction:
         self._tracked = tracked
         self._reads: dict[tuple[str, str], int] = {}
         self._ranges: set[tuple[str, str, str | None]] = set()
-        self._writes: dict[str, dict[str, Put | Delete]] = {}
-        self._cleared: set[str] = set()
-        self._count = 0
-        self._bytes = 0
+        self.writes = WriteSet()
         self.user = user
-        self.comment = ""
         self.idempotency_key = b""
         self.revision = self._snapshot.revision
         self.time = self._snapshot.time
         self.read_only = read_only
         self.failed = False
-        self.writes_max = 2**62
-        self.bytes_max = 2**62
         self.last_used_s = 0.0
         self.failure = ""
-        """Why only ROLLBACK is accepted, where that is not an earlier statement's error."""
+        """Why only ROLLBACK is accepted, and no ROLLBACK TO, where that is not an earlier statement's error."""
         self._closed = False
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────
 
     async def get(self, namespace: str, key: str) -> Entry | None:
         """The pair as this transaction sees it; remembered as read."""
-        if self._writes or self._cleared:
+        if self.writes:
             found, entry = await self._own(namespace, key)
             if found:
                 return entry
@@ -132,7 +112,7 @@ class Transaction:
 
     async def get_many(self, namespace: str, keys: Sequence[str]) -> list[Entry | None]:
         """In the order of ``keys``."""
-        if self._writes or self._cleared:
+        if self.writes:
             return [await self.get(namespace, key) for key in keys]
         out = await self._snapshot.get_many(namespace, keys)
         if self._tracked:
@@ -142,16 +122,27 @@ class Transaction:
 
     async def _own(self, namespace: str, key: str) -> tuple[bool, Entry | None]:
         """Whether this transaction has decided about the key, and what it would be."""
-        write = self._writes.get(namespace, {}).get(key)
+        write = self.writes.of(namespace).get(key)
         if write is None:
-            return namespace in self._cleared, None
-        return True, await self._pending(write) if isinstance(write, Put) else None
+            return namespace in self.writes.cleared, None
+        return True, await self._pending(write, namespace in self.writes.cleared) if self._lives(write) else None
 
-    async def _pending(self, put: Put) -> Pending:
-        before = None if put.namespace in self._cleared else await self._snapshot.get(put.namespace, put.key)
+    def _lives(self, write: Put | Delete) -> TypeGuard[Put]:
+        """Whether readers of this transaction see a pair that it has written: expiry is at once for them too."""
+        return isinstance(write, Put) and (write.expires_at is None or write.expires_at > self.time)
+
+    async def written(self, namespace: str, keys: Sequence[str]) -> list[Entry | None]:
+        """Pairs as this transaction has put them, also those that are over already; None for what it has not put."""
+        own = self.writes.of(namespace)
+        found, cleared = [own.get(key) for key in keys], namespace in self.writes.cleared
+        return [await self._pending(write, cleared) if isinstance(write, Put) else None for write in found]
+
+    async def _pending(self, put: Put, cleared: bool) -> Pending:
+        before = None if cleared else await self._snapshot.get(put.namespace, put.key)
         return Pending(
             put.value, 0, 1 if before is None else before.version + 1,
-            self.time if before is None else before.created_at, self.time, self.user, self.comment, put.expires_at,
+            self.time if before is None else before.created_at, self.time, self.user, self.writes.comment,
+            put.expires_at,
         )  # fmt: skip
 
     async def scan(
@@ -161,8 +152,9 @@ class Transaction:
         read."""
         self._saw_range(namespace, start, end)
         own = self._own_range(namespace, start, end)
-        pending = {key: await self._pending(write) for key, write in own.items() if isinstance(write, Put)}
-        if namespace in self._cleared:
+        cleared = namespace in self.writes.cleared
+        pending = {key: await self._pending(write, cleared) for key, write in own.items() if self._lives(write)}
+        if cleared:
             if pending:
                 yield Page.of(sorted(pending.items(), reverse=order == "reverse"))
             return
@@ -179,9 +171,9 @@ class Transaction:
     async def count(self, namespace: str) -> int:
         """Live pairs of the namespace, own writes included."""
         self._saw_range(namespace, "", None)
-        own = self._writes.get(namespace, {})
-        puts = sum(isinstance(write, Put) for write in own.values())
-        if namespace in self._cleared:
+        own = self.writes.of(namespace)
+        puts = sum(map(self._lives, own.values()))
+        if namespace in self.writes.cleared:
             return puts
         total = await self._snapshot.count(namespace)
         if own:
@@ -191,14 +183,14 @@ class Transaction:
 
     def kinds(self, namespace: str) -> frozenset[type] | None:
         """See ``Snapshot.kinds``."""
-        return None if namespace in self._writes else self._snapshot.kinds(namespace)
+        return None if namespace in self.writes.writes else self._snapshot.kinds(namespace)
 
     def _saw_range(self, namespace: str, start: str, end: str | None) -> None:
         if self._tracked:
             self._ranges.add((namespace, start, end))
 
     def _own_range(self, namespace: str, start: str, end: str | None) -> dict[str, Put | Delete]:
-        own = self._writes.get(namespace, {})
+        own = self.writes.of(namespace)
         return {key: write for key, write in own.items() if key >= start and (end is None or key < end)}
 
     def share(self) -> SharedSnapshot:
@@ -211,77 +203,68 @@ class Transaction:
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────
 
     def put(self, namespace: str, key: str, value: Any, expires_at: int | None) -> None:
-        self._write(Put(namespace, key, value, expires_at), encoded_size(value))
+        self._check_writable()
+        self.writes.add(Put(namespace, key, value, expires_at), encoded_size(value))
 
     def delete(self, namespace: str, key: str) -> None:
-        self._write(Delete(namespace, key), 0)
+        self._check_writable()
+        self.writes.add(Delete(namespace, key), 0)
 
     def clear(self, namespace: str) -> None:
         """Remove every pair of the namespace, those written before included."""
         self._check_writable()
-        self._writes.pop(namespace, None)
-        self._cleared.add(namespace)
-
-    def _write(self, write: Put | Delete, size: int) -> None:
-        self._check_writable()
-        self._count += 1
-        self._bytes += size + _ENTRY_BYTES + len(write.key)
-        if self._count > self.writes_max:
-            raise errors.error(errors.LIMIT, f"a transaction has at most {self.writes_max:,} writes")
-        if self._bytes > self.bytes_max:
-            raise errors.error(errors.LIMIT, f"the writes of a transaction have at most {self.bytes_max:,} bytes")
-        self._writes.setdefault(write.namespace, {})[write.key] = write
+        self.writes.clear(namespace)
 
     def _check_writable(self) -> None:
         if self.read_only:
             raise errors.error(errors.READ_ONLY, "cannot write in a read-only transaction")
 
-    @property
-    def has_writes(self) -> bool:
-        return bool(self._writes or self._cleared)
-
-    # ── going back ────────────────────────────────────────────────────────────────────────────────────────────
-
-    def mark(self) -> Mark:
-        """What is written so far, to come back to; what was read stays read."""
-        return Mark({ns: dict(own) for ns, own in self._writes.items()}, set(self._cleared), self._count, self._bytes)
-
-    def back_to(self, mark: Mark) -> None:
-        """Undo what was written since ``mark``, which is used up."""
-        self._writes, self._cleared, self._count, self._bytes = mark
-
-    async def changes(self, namespace: str, mark: Mark) -> list[tuple[str, Entry | None, Entry | None]]:
-        """What was written since ``mark``: (key, entry before, entry now), in the order of the keys."""
-        before = mark.writes.get(namespace, {})
-        now = self._writes.get(namespace, {})
-        if namespace in self._cleared and namespace not in mark.cleared:
-            keys = {key async for page in self._snapshot.scan(namespace) for key in page.keys}
-            keys |= before.keys() | now.keys()
-        else:
-            keys = {key for key, write in now.items() if before.get(key) is not write}
+    async def changes(
+        self, namespace: str, mark: Mark, breathe: Callable[[], Awaitable[None]]
+    ) -> list[tuple[str, Entry | None, Entry | None]]:
+        """What was written since ``mark``: (key, entry before, entry now), in the order of the keys. ``breathe`` is
+        awaited again and again."""
+        now, cleared = self.writes.of(namespace), namespace in self.writes.cleared
+        before = self.writes.before(namespace, mark)
+        keys = set(before.replaced)
+        if before.own is not now:
+            keys |= before.own.keys() | now.keys()
+        if cleared and not before.cleared:
+            async for page in self._snapshot.scan(namespace):
+                keys.update(page.keys)
+                await breathe()
         out: list[tuple[str, Entry | None, Entry | None]] = []
         for key in sorted(keys):
-            entry = await self._own(namespace, key)
-            current = entry[1] if entry[0] else await self._snapshot.get(namespace, key)
-            kept = self._writes, self._cleared
-            self._writes, self._cleared = mark.writes, mark.cleared
-            found, previous = await self._own(namespace, key)
-            self._writes, self._cleared = kept
-            old = previous if found else await self._snapshot.get(namespace, key)
+            await breathe()
+            earlier = before.write(key)
+            over = isinstance(earlier, Put) and not self._lives(earlier)
+            old = None if over else await self._entry(namespace, key, earlier, before.cleared)
+            current = await self._entry(namespace, key, now.get(key), cleared)
             if old is not None or current is not None:
                 out.append((key, old, current))
         return out
 
+    async def _entry(self, namespace: str, key: str, write: Put | Delete | None, cleared: bool) -> Entry | None:
+        """The pair where ``write`` is what this transaction has decided about it."""
+        if write is None:
+            return None if cleared else await self._snapshot.get(namespace, key)
+        return await self._pending(write, cleared) if isinstance(write, Put) else None
+
     # ── ending ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def commit(self) -> base.CommitOutcome:
+    async def commit(self, *, at_once: bool = False) -> base.CommitOutcome:
         """The revision (of the snapshot, if nothing was written), or the guard that did not hold: nothing is applied
-        then."""
-        if not self.has_writes:
+        then. ``at_once``: nobody had a turn since the snapshot."""
+        if not self.writes:
             return self.revision
         outcomes = await self._engine.commit_many(
-            [base.Transaction(self._guards(), self._all_writes(), self.user, self.comment, self.idempotency_key)]
-        )
+            [
+                base.Transaction(
+                    self._guards(), self.writes.all(), self.user, self.writes.comment, self.idempotency_key,
+                    self.time if at_once else 0,
+                )
+            ]
+        )  # fmt: skip
         return outcomes[0]
 
     def _guards(self) -> list[Guard]:
@@ -292,18 +275,11 @@ class Transaction:
         guards += [RangeUnchanged(namespace, start, end, self.revision) for namespace, start, end in self._ranges]
         return guards
 
-    def _all_writes(self) -> list[Write]:
-        writes: list[Write] = [Clear(namespace) for namespace in self._cleared]
-        for own in self._writes.values():
-            writes += own.values()
-        return writes
-
     def abandon(self, why: str) -> None:
         """Roll back from outside: the next statement is told ``why``, and only ROLLBACK is accepted."""
         self.failed = True
         self.failure = why
-        self._writes.clear()
-        self._cleared.clear()
+        self.writes.forget_all()
         self.close()
 
     def close(self) -> None:

@@ -62,6 +62,40 @@ async def test_transactions(target: dict[str, Any]) -> None:
         assert (await con.execute("SHOW KEYS")).rows == [("a",)]
 
 
+async def test_a_block_in_a_transaction_is_a_savepoint(target: dict[str, Any]) -> None:
+    async with kvql.aio.connect(**target) as con:
+        async with con.transaction() as tx:
+            await tx.execute("PUT a 1")
+            with pytest.raises(kvql.IntegrityError):
+                async with tx.transaction() as same:
+                    assert same is tx
+                    await tx.execute("PUT b 1")
+                    await tx.execute("PUT a 2")
+            assert tx.state == "open"
+            async with tx.transaction():
+                await tx.execute("PUT c 1")
+                with pytest.raises(kvql.InternalError, match="passed over"):
+                    async with tx.transaction():
+                        await tx.execute("PUT d 1")
+                        with pytest.raises(kvql.IntegrityError):
+                            await tx.execute("PUT a 2")
+            with pytest.raises(asyncio.TimeoutError):
+                async with tx.transaction(), asyncio.timeout(0):
+                    await tx.execute("PUT e 1")
+                    await asyncio.sleep(1)
+            await tx.execute("SAVEPOINT mine")
+            await tx.execute("PUT f 1")
+            await tx.execute("ROLLBACK TO mine")
+            assert tx.state == "open"
+        assert (await con.execute("SHOW KEYS")).rows == [("a",), ("c",)]
+        for text in ("SAVEPOINT s", "ROLLBACK TO s", "RELEASE s"):
+            with pytest.raises(kvql.NotSupportedError):
+                await con.execute(text)
+        await con.execute("ASSERT (SELECT count(*)) = 2")
+        with pytest.raises(kvql.IntegrityError, match="assertion failed"):
+            await con.execute("ASSERT (SELECT count(*)) = 3")
+
+
 async def test_counters_lose_no_update(target: dict[str, Any]) -> None:
     async with kvql.aio.connect(**target) as con:
         await con.execute("PUT visits 0")

@@ -10,7 +10,8 @@ import pytest
 
 from kvql import ast, errors
 from kvql.codec import decode_values
-from kvql.compiler import Parameters, compile_statement
+from kvql.compiler import Parameters, compile_statement, span_of
+from kvql.parser import parse
 from kvql.span import Span
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Json
@@ -87,6 +88,46 @@ def test_session_statements() -> None:
     assert begin.action == pb.TransactionCommand.BEGIN and begin.read_only
     assert compile_statement(ast.Commit()).transaction.action == pb.TransactionCommand.COMMIT
     assert compile_statement(ast.Rollback()).transaction.action == pb.TransactionCommand.ROLLBACK
+    for statement, action in (
+        (ast.Savepoint(N("s")), pb.TransactionCommand.SAVEPOINT),
+        (ast.Rollback(N("s")), pb.TransactionCommand.ROLLBACK_TO),
+        (ast.Release(N("s")), pb.TransactionCommand.RELEASE),
+    ):
+        made = compile_statement(statement).transaction
+        assert (made.action, made.name) == (action, "s")
+    assert refusal(ast.Savepoint(N("\ud800"))).sqlstate == "22023"
+
+
+def test_assertions() -> None:
+    one = ast.Select((ast.Item(P("a")),))
+    two = ast.Select((ast.Item(ast.Column(("value",))),), where=ast.Compare("=", ast.Column(("key",)), P("b")))
+    condition = ast.Compare("<", ast.Subquery(one), ast.Chain(ast.Subquery(two), (("+", P("c")),)))
+    command = compile_statement(ast.Assert(condition, P("why")), {"a": 1, "b": "k", "c": 2, "why": "so"}).assertion
+    assert command.message == "so"
+    assert [(s.op, s.argument) for s in command.condition.steps] == [
+        (pb.OP_SUBQUERY, 0), (pb.OP_SUBQUERY, 1), (pb.OP_CONSTANT, 0), (pb.OP_ADD, 0), (pb.OP_LT, 0),
+    ]  # fmt: skip
+    assert [s.from_session for s in command.subqueries] == [False, True]
+    assert decode_values(command.subqueries[0].projections[0].expression.constants) == [1]
+    nested = ast.Select((ast.Item(ast.Subquery(one)),))
+    assert refusal(ast.Assert(ast.Subquery(nested))).sqlstate == "0A000"
+
+
+def test_places_in_assertions_count_the_condition_first() -> None:
+    text = "ASSERT (SELECT a + 1 FROM x) = 1 AND (SELECT b WHERE c) > 2, 'm'"
+    [statement] = parse(text)
+
+    def at(item: int) -> str:
+        span = span_of(statement, item, pb.PART_STEP)
+        return "" if span is None else text[span.start : span.end]
+
+    assert [at(i) for i in (1, 3, 4, 6, 7)] == [
+        "(SELECT a + 1 FROM x)", "(SELECT a + 1 FROM x) = 1", "(SELECT b WHERE c)", "(SELECT b WHERE c) > 2",
+        "(SELECT a + 1 FROM x) = 1 AND (SELECT b WHERE c) > 2",
+    ]  # fmt: skip
+    assert [at(i) for i in (8, 9, 10, 11, 12, 13)] == ["a", "1", "a + 1", "b", "c", ""]
+    [release] = parse("RELEASE s")
+    assert span_of(release, 1, pb.PART_NAME) == (8, 9)
 
 
 def test_namespaces() -> None:
@@ -238,10 +279,6 @@ def test_trees_made_by_hand_are_checked() -> None:
 SPAN = Span(3, 9)
 LATER: list[ast.Statement] = [
     ast.Restore(ast.AsOf(revision=L(1)), keys=(L("a"),), span=SPAN),
-    ast.Rollback(savepoint=N("s"), span=SPAN),
-    ast.Savepoint(N("s"), span=SPAN),
-    ast.Release(N("s"), span=SPAN),
-    ast.Assert(L(True), span=SPAN),
     ast.Watch(span=SPAN),
     ast.AlterNamespace(N("n"), (), span=SPAN),
     ast.CreateUser(N("u"), L("p"), span=SPAN),
@@ -282,7 +319,8 @@ def test_every_statement_of_the_language_is_compiled_or_refused_by_name() -> Non
     """The union is closed for the type checker; this closes it for whoever does not run one."""
     compiled = {
         ast.Put, ast.Upsert, ast.UpdateKey, ast.Get, ast.Has, ast.DeleteKeys, ast.Count, ast.ShowKeys, ast.ShowData,
-        ast.ShowNamespaces, ast.Use, ast.Expire, ast.Persist, ast.Select, ast.Begin, ast.Commit, ast.CreateNamespace,
+        ast.ShowNamespaces, ast.Use, ast.Expire, ast.Persist, ast.Select, ast.Begin, ast.Commit, ast.Rollback,
+        ast.Savepoint, ast.Release, ast.Assert, ast.CreateNamespace,
         ast.DropNamespace, ast.Insert, ast.Update, ast.Delete, ast.Truncate, ast.Describe, ast.Explain, ast.DryRun,
     }  # fmt: skip
     assert compiled | {type(s) for s in LATER} == set(typing.get_args(ast.Statement))

@@ -265,8 +265,120 @@ def test_transactions_as_blocks(auto: dbapi.Connection) -> None:
     assert "passed over" in caught.value.message and auto.transaction_state == "none"
     with pytest.raises(kvql.Error), auto.transaction(read_only=True) as con:
         con.execute("PUT b 1")
-    with auto.transaction(), pytest.raises(kvql.Error), auto.transaction():
+
+
+def test_a_block_in_a_transaction_is_a_savepoint(auto: dbapi.Connection) -> None:
+    with auto.transaction():
+        auto.execute("PUT a 1")
+        with pytest.raises(ZeroDivisionError), auto.transaction() as same:
+            assert same is auto
+            auto.execute("PUT b 1")
+            raise ZeroDivisionError
+        assert auto.transaction_state == "open"
+        with pytest.raises(kvql.IntegrityError), auto.transaction():
+            auto.execute("PUT c 1")
+            auto.execute("PUT a 2")
+        assert auto.transaction_state == "open", "an error inside the block undid the block alone"
+        with auto.transaction():
+            auto.execute("PUT d 1")
+            with pytest.raises(kvql.InternalError) as caught, auto.transaction():
+                auto.execute("PUT e 1")
+                with pytest.raises(kvql.IntegrityError):
+                    auto.execute("PUT a 2")
+            assert caught.value.sqlstate == "25P02" and "passed over" in caught.value.message
+            with auto.transaction():
+                auto.execute("PUT f 1")
+        assert failure(auto, "ROLLBACK TO kvql_1").sqlstate == "3B001", "nothing is left of the blocks"
+        auto.rollback()
+        auto.execute("BEGIN")
+        auto.execute("PUT g 1")
+    assert auto.execute("SHOW KEYS").fetchall() == [("g",)]
+    with auto.transaction():
+        auto.execute("PUT h 1")
+        with auto.transaction():
+            auto.execute("PUT i 1")
+    assert auto.execute("SHOW KEYS").fetchall() == [("g",), ("h",), ("i",)]
+
+
+def test_a_block_does_not_commit_what_was_begun_before_it(con: dbapi.Connection) -> None:
+    con.execute("PUT a 1")
+    with con.transaction():
+        con.execute("PUT b 1")
+    assert con.transaction_state == "open"
+    con.rollback()
+    assert con.execute("COUNT").fetchone() == (0,)
+    con.rollback()
+    with con.transaction():
+        con.execute("PUT c 1")
+    assert con.transaction_state == "none", "this one was begun by the block"
+
+
+def test_what_a_block_in_a_transaction_cannot_be(auto: dbapi.Connection) -> None:
+    auto.execute("BEGIN")
+    with pytest.raises(kvql.InternalError) as caught, auto.transaction(read_only=True):
         pass
+    assert caught.value.sqlstate == "25001" and auto.transaction_state == "open"
+    assert failure(auto, "GET nothing").sqlstate == "02000"
+    with pytest.raises(kvql.InternalError) as caught, auto.transaction():
+        pass
+    assert caught.value.sqlstate == "25P02" and auto.transaction_state == "failed"
+    auto.rollback()
+    with pytest.raises(kvql.Error) as lost, auto.transaction(), auto.transaction():
+        auto.execute("SAVEPOINT mine")
+        auto.execute("ROLLBACK TO mine")
+        auto.execute("COMMIT")
+        auto.execute("BEGIN")  # whoever does this is told at the end of the block
+    assert lost.value.sqlstate == "3B001" and auto.transaction_state == "none"
+
+
+def test_a_block_in_a_transaction_is_not_repeated(target: dict[str, Any]) -> None:
+    with kvql.connect(**target, autocommit=True) as one, kvql.connect(**target, autocommit=True) as two:
+        one.execute("PUT visits 0")
+        outer = inner = 0
+        for attempt in one.transaction(retries=3):
+            with attempt:
+                outer += 1
+                for part in one.transaction(retries=3):
+                    with part:
+                        inner += 1
+                        [(_, visits)] = one.execute("GET visits").fetchall()
+                if outer == 1:
+                    two.execute("UPDATE visits 10")
+                one.execute("UPDATE visits ?", [visits + 1])
+        assert (outer, inner) == (2, 2) and one.execute("GET visits").fetchone() == ("visits", 11)
+
+
+def test_savepoints_as_text(con: dbapi.Connection) -> None:
+    con.execute("SAVEPOINT s")  # begins the transaction, as any statement does
+    assert con.transaction_state == "open"
+    con.execute("PUT a 1")
+    assert failure(con, "PUT a 2").sqlstate == "23505" and con.transaction_state == "failed"
+    assert failure(con, "SAVEPOINT t").sqlstate == "25P02" and con.transaction_state == "failed"
+    con.execute("ROLLBACK TO s")
+    assert con.transaction_state == "open"
+    con.execute("PUT a 3")
+    error = failure(con, "RELEASE nope")
+    assert (error.sqlstate, error.span) == ("3B001", (8, 12)) and isinstance(error, kvql.InternalError)
+    assert con.transaction_state == "failed"
+    con.rollback()
+    for text in ("RELEASE s", "ROLLBACK TO s"):
+        assert failure(con, text).sqlstate == "25P01" and con.transaction_state == "none"
+
+
+def test_assertions(auto: dbapi.Connection) -> None:
+    auto.execute("PUT a 1, b 2")
+    held = auto.execute("ASSERT (SELECT sum(value) FROM main WHERE key ^= ?) = ?", ["a", 1])
+    assert held.description is None and held.rowcount == -1
+    error = failure(auto, "ASSERT (SELECT sum(value) FROM main) = :sum, :why", {"sum": 4, "why": "no"})
+    assert isinstance(error, kvql.IntegrityError) and isinstance(error, kvql.DatabaseError)
+    assert (error.sqlstate, error.message, error.hint) == ("P0004", "no", "the subquery is 3")
+    assert failure(auto, "ASSERT (SELECT value FROM main) = 1").sqlstate == "21000"
+    error = failure(auto, "ASSERT TRUE, ?", [5])
+    assert error.sqlstate == "22023" and "message must be text" in error.message
+    with pytest.raises(kvql.IntegrityError), auto.transaction():
+        auto.execute("PUT c 3")
+        auto.execute("ASSERT FALSE")
+    assert auto.execute("COUNT").fetchone() == (2,)
 
 
 def test_conflicts_are_repeated(target: dict[str, Any]) -> None:

@@ -96,6 +96,62 @@ def test_a_transaction_that_idled_while_the_server_restarted(faulty: FaultyServe
     assert client.transaction_state == "none" and client.run(ast.Count()).rows == [(0,)]
 
 
+def test_savepoints_go_down_with_their_connection(faulty: FaultyServer, client: Client) -> None:
+    client.run(ast.Begin())
+    client.run(ast.Savepoint(ast.Name("s")))
+    client.run(put("b", 1))
+    faulty.service.cut_before = Once("get")
+    assert failure(client, GET).sqlstate == "08006"
+    back = ast.Rollback(ast.Name("s"))
+    for _ in range(2):
+        assert failure(client, back).sqlstate == "25P02" and client.transaction_state == "failed"
+    assert failure(client, put("c", 1)).sqlstate == "25P02"
+    client.run(ast.Rollback())
+    assert client.transaction_state == "none" and client.run(ast.Count()).rows == [(0,)]
+
+
+@pytest.mark.parametrize("when", ["cut_before", "cut_after"])
+def test_a_rollback_to_without_an_answer_loses_the_transaction(faulty: FaultyServer, client: Client, when: str) -> None:
+    client.run(ast.Begin())
+    client.run(ast.Savepoint(ast.Name("s")))
+    setattr(faulty.service, when, Once("transaction"))
+    error = failure(client, ast.Rollback(ast.Name("s")))
+    assert error.sqlstate == "08006" and "rolled back" in error.message and client.transaction_state == "failed"
+    client.run(ast.Rollback())
+    assert client.transaction_state == "none"
+
+
+def test_a_transaction_that_was_brought_back_is_lost_like_any_other(faulty: FaultyServer, client: Client) -> None:
+    """A COMMIT that is refused ends nothing: what follows ROLLBACK TO must not be carried out outside."""
+    client.run(ast.Begin())
+    client.run(ast.Savepoint(ast.Name("s")))
+    assert failure(client, ast.Assert(L(False))).sqlstate == "P0004"
+    assert failure(client, ast.Commit()).sqlstate == "25P02"
+    client.run(ast.Rollback(ast.Name("s")))
+    assert client.transaction_state == "open"
+    faulty.down()
+    faulty.up()
+    assert failure(client, put("c", 1)).sqlstate == "08006" and client.transaction_state == "failed"
+    client.run(ast.Rollback())
+    assert client.run(ast.Count()).rows == [(0,)]
+
+
+def test_a_block_in_a_lost_transaction_lets_its_error_out(faulty: FaultyServer) -> None:
+    with kvql.connect(faulty.url, password="secret", insecure=True, autocommit=True) as con:
+        with pytest.raises(kvql.OperationalError) as caught, con.transaction(), con.transaction():
+            con.execute("PUT a 1")
+            faulty.service.cut_before = Once("get")
+            con.execute("GET a")
+        assert caught.value.sqlstate == "08006" and con.transaction_state == "none"
+        assert con.execute("COUNT").fetchone() == (0,)
+
+
+def test_an_assertion_is_a_read_and_repeated_once(faulty: FaultyServer, client: Client) -> None:
+    cut = faulty.service.cut_before = Once("assertion")
+    client.run(ast.Assert(L(True)))
+    assert cut.count == 2
+
+
 def test_a_commit_without_an_answer_is_of_unknown_outcome(faulty: FaultyServer, client: Client) -> None:
     client.run(ast.Begin())
     client.run(put("b", 1))

@@ -215,9 +215,11 @@ async def test_a_transaction_is_a_connection_of_its_own(auto: kvql.aio.Connectio
         for text in ("BEGIN", "USE other"):
             with pytest.raises(kvql.NotSupportedError):
                 await tx.execute(text)
-        with pytest.raises(kvql.Error):
-            async with tx.transaction():
+        with pytest.raises(kvql.InternalError):
+            async with tx.transaction(read_only=True):
                 pass
+        async with tx.transaction() as part:
+            assert part is tx
         tx.use("other")
         await tx.execute("PUT c 3")
         await tx.commit()

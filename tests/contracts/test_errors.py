@@ -52,6 +52,7 @@ def test_a_span_at_the_end_has_a_caret() -> None:
         ("42601", errors.ProgrammingError), ("42501", errors.ProgrammingError), ("3F000", errors.ProgrammingError),
         ("23505", errors.IntegrityError), ("22003", errors.DataError), ("40001", errors.OperationalError),
         ("08006", errors.OperationalError), ("28P01", errors.OperationalError), ("0A000", errors.NotSupportedError),
+        ("21000", errors.ProgrammingError), ("3B001", errors.InternalError), ("P0004", errors.IntegrityError),
         ("25P02", errors.InternalError), ("XX001", errors.InternalError), ("02000", errors.DatabaseError),
         ("zzzzz", errors.DatabaseError),
     ],

@@ -122,6 +122,9 @@ class Transaction(msgspec.Struct, frozen=True, gc=False, array_like=True):
     user: str = ""
     comment: str = ""
     idempotency_key: bytes = b""
+    time: int = 0
+    """Of the snapshot that it read, if nothing happened since and it is committed alone: what is due later expires
+    after it, as if the commit had taken no time. 0: all that is due now expires before."""
 
 
 class PutRun(msgspec.Struct, frozen=True, gc=False):
@@ -182,6 +185,10 @@ class OutcomeUnknown(EngineError):
 
 class Corrupted(EngineError):
     """The files are damaged; names file and offset (XX001)."""
+
+
+class NewerFormat(Corrupted):
+    """The files are of a newer release, and not damaged; names what it is and both formats."""
 
 
 class Locked(EngineError):
@@ -273,6 +280,10 @@ class Engine(Protocol):
 
         None if a key is there or stands twice, or if the engine has no quick way: nothing has happened then.
         """
+
+    def expire_due(self) -> None:
+        """Carry out now all expiry that is due, so that none of it comes between a snapshot and its commit; engines
+        that are not in process need not."""
 
     async def synced(self, revision: int) -> None:
         """Wait until every commit up to ``revision`` is as durable as the settings promise."""

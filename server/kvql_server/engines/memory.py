@@ -188,7 +188,7 @@ class MemoryEngine:
     async def commit_many(self, transactions: Sequence[base.Transaction]) -> list[base.CommitOutcome]:
         self._check()
         now = self._clock.now()
-        self._expire(now)
+        self._expire(transactions[0].time if len(transactions) == 1 and transactions[0].time else now)
         outcomes: list[base.CommitOutcome] = []
         for transaction in transactions:
             broken = next((i for i, guard in enumerate(transaction.guards) if not self._holds(guard)), None)
@@ -277,6 +277,9 @@ class MemoryEngine:
         """Carry out due expiry."""
         if not self._closed:
             self._expire(self._clock.now())
+
+    def expire_due(self) -> None:
+        self._expire(self._clock.now())
 
     def _expire(self, now: int) -> None:
         gone: list[base.Delete] = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from kvql import errors
+from kvql.codec import encode_rows
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server.auth import Access, Principal
@@ -19,16 +20,21 @@ from kvql_server.transaction import Transaction
 
 T = TypeVar("T")
 
+_BREATH_S: Final = 0.005
+
 
 class Work:
     """One request's allowance, and the newest revision that it saw: nothing of it may leave before that is durable."""
 
-    __slots__ = ("_deadline_s", "cancelled", "revision", "yields")
+    __slots__ = ("_deadline_s", "_turned_s", "cancelled", "reply_bytes_max", "revision", "yields")
 
     def __init__(self, limit_s: float, deadline_ms: int = 0) -> None:
         self._deadline_s = time.monotonic() + (min(limit_s, deadline_ms / 1000) if deadline_ms else limit_s)
+        self._turned_s = 0.0
         self.cancelled = False
         self.revision = 0
+        self.reply_bytes_max: int | None = None
+        """What the answer to a write may take on the wire, where all of it must be one message; asked before commit."""
         self.yields = False
         """Whether an event loop is there to give others their turn (never in process)."""
 
@@ -37,6 +43,13 @@ class Work:
         self.check()
         if self.yields:
             await asyncio.sleep(0)
+            self._turned_s = time.monotonic()
+
+    async def breathe(self) -> None:
+        """``turn``, if the last one is a few milliseconds ago: between rows, where nobody knows how long they take."""
+        if time.monotonic() - self._turned_s > _BREATH_S:
+            await self.turn()
+            self._turned_s = time.monotonic()
 
     def check(self) -> None:
         """57014 if the request was cancelled or its time is up. Called between pages and before each commit."""
@@ -44,6 +57,23 @@ class Work:
             raise errors.error(errors.CANCELLED, "canceling statement due to user request")
         if time.monotonic() > self._deadline_s:
             raise errors.error(errors.CANCELLED, "canceling statement due to statement timeout")
+
+    @property
+    def left_s(self) -> float:
+        """Until its time is up."""
+        return max(0.0, self._deadline_s - time.monotonic())
+
+    def check_reply(self, rows: Sequence[tuple[Any, ...]], before: int = 0) -> int:
+        """The size of these rows, ``before`` included; 54001 if the answer cannot hold them. Nothing is committed."""
+        if self.reply_bytes_max is None or not rows:
+            return before
+        size = before + int(encode_rows(rows, len(rows[0])).ByteSize())
+        if size > self.reply_bytes_max:
+            raise errors.error(
+                errors.TOO_COMPLEX, "the answer does not fit into one message",
+                hint="nothing was written; use Session, or return less",
+            )  # fmt: skip
+        return size
 
     def saw(self, revision: int) -> None:
         if revision > self.revision:

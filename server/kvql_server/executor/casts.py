@@ -46,8 +46,9 @@ def caster(name: str, arguments: tuple[int, ...]) -> Callable[[Any], Any]:
     target = ALIASES.get(name.lower())
     if target is None:
         raise errors.error(
-            errors.INVALID, f"type {name if len(name) <= 64 else name[:63] + '…'} does not exist", hint="for example TEXT, INTEGER, DECIMAL, FLOAT"
-        )
+            errors.INVALID, f"type {name if len(name) <= 64 else name[:63] + '…'} does not exist",
+            hint="for example TEXT, INTEGER, DECIMAL, FLOAT",
+        )  # fmt: skip
     convert = _CASTS[target]
 
     def cast(value: Any) -> Any:

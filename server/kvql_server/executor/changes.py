@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
@@ -9,8 +10,9 @@ from typing import Any, Final
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
+from kvql.values import Json
 from kvql_server.catalog import Namespace
-from kvql_server.executor import expressions, lists
+from kvql_server.executor import expressions, lists, turns
 from kvql_server.executor.access_path import FULL, Path
 from kvql_server.executor.assignments import Assignments, words_only
 from kvql_server.executor.call import Call
@@ -21,6 +23,7 @@ from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Returning
 from kvql_server.transaction import Transaction
 
+_LONG_JSON: Final = 65_536
 _STRANGERS: Final = frozenset(("old", "new", "excluded"))
 
 
@@ -53,10 +56,13 @@ class _Search:
             self.stages.append(Stage("filter", sql.text(command.where)))
 
     async def pages(self, row: str) -> AsyncIterator[list[Any]]:
-        function = expressions.page_function(self.builder, row, self.condition)
+        builder, work = self.builder, self.call.work
+        function = await turns.aside(
+            work, builder.steps, lambda: expressions.page_function(builder, row, self.condition)
+        )  # fmt: skip
         read = lists.read(self.transaction, self.namespace, self.path)
-        async for page in lists.in_turns(read, self.call, heavy=self.builder.heavy):
-            found = function(page)
+        async for page in turns.in_turns(read, work, builder, self.transaction.kinds(self.namespace)):
+            found = await turns.computed(function, page)
             if found:
                 yield found
 
@@ -66,18 +72,27 @@ async def _target(transaction: Transaction, call: Call, named: str) -> tuple[str
     return namespace, await call.access.existing(transaction, call.principal, namespace)
 
 
+def _steps(command: pb.UpdateRowsCommand | pb.DeleteRowsCommand) -> int:
+    return len(command.where.steps) + sum([len(p.expression.steps) for p in command.returning])
+
+
 async def update(transaction: Transaction, call: Call) -> Result:
     """UPDATE ns SET …: every pair that matches, in one commit; unqualified columns of RETURNING are the new ones."""
     command = call.request.update_rows
     namespace, record = await _target(transaction, call, command.namespace)
     search = _Search(transaction, call, namespace, record)
-    search.builder.clause = "SET"
-    assignments = Assignments(search.builder, command.assignments, record, 0)
-    search.where(command, assignments.base)
-    returning = Returning(
-        transaction, call, namespace, record, command.returning, assignments.base + len(command.where.steps),
-        old=("o", False), new=("e", False),
-    )  # fmt: skip
+
+    def compiled() -> tuple[Assignments, Returning]:
+        search.builder.clause = "SET"
+        assignments = Assignments(search.builder, command.assignments, record, 0)
+        search.where(command, assignments.base)
+        base = assignments.base + len(command.where.steps)
+        return assignments, Returning(
+            transaction, call, namespace, record, command.returning, base, old=("o", False), new=("e", False)
+        )
+
+    steps = sum([len(a.expression.steps) for a in command.assignments])
+    assignments, returning = await turns.aside(call.work, steps + _steps(command), compiled)
     if call.request.mode:
         shown = ", ".join(f"{'.'.join(a.path)} = {sql.text(a.expression)}" for a in command.assignments)
         search.stages.append(Stage("update", shown))
@@ -86,12 +101,16 @@ async def update(transaction: Transaction, call: Call) -> Result:
     started, count, words = time.perf_counter(), 0, words_only(call, record)
     async for page in search.pages(f"(k, e, {assignments.row})"):
         for key, entry, values in page:
-            value, expires_at = assignments.apply(key, entry, values, words)
+            await call.work.breathe()
+            if call.work.yields and type(entry.value) is Json and len(entry.value.text) > _LONG_JSON:
+                # to take it apart and put it together again takes a tenth of a second for a megabyte
+                value, expires_at = await asyncio.to_thread(assignments.apply, key, entry, values, words)
+            else:
+                value, expires_at = assignments.apply(key, entry, values, words)
             transaction.put(namespace, key, value, expires_at)
         if returning.wanted:
-            keys = [key for key, _, _ in page]
-            now = await transaction.get_many(namespace, keys)
-            returning.add([(k, n, e) for (k, e, _), n in zip(page, now, strict=True)])
+            now = await transaction.written(namespace, [key for key, _, _ in page])
+            await returning.add([(k, n, e) for (k, e, _), n in zip(page, now, strict=True)])
         count += len(page)
     return _done(search, returning, count, started)
 
@@ -101,11 +120,15 @@ async def delete(transaction: Transaction, call: Call) -> Result:
     command = call.request.delete_rows
     namespace, record = await _target(transaction, call, command.namespace)
     search = _Search(transaction, call, namespace, record)
-    search.where(command, 0)
-    returning = Returning(
-        transaction, call, namespace, record, command.returning, len(command.where.steps),
-        old=("e", False), new=("o", True),
-    )  # fmt: skip
+
+    def compiled() -> Returning:
+        search.where(command, 0)
+        base = len(command.where.steps)
+        return Returning(
+            transaction, call, namespace, record, command.returning, base, old=("e", False), new=("o", True)
+        )
+
+    returning = await turns.aside(call.work, _steps(command), compiled)
     search.stages.append(Stage("delete", f"from namespace {namespace}"))
     if call.request.mode == pb.MODE_EXPLAIN:
         return explained(search.stages)
@@ -113,7 +136,7 @@ async def delete(transaction: Transaction, call: Call) -> Result:
     async for page in search.pages("(k, e, None)"):
         for key, _, _ in page:
             transaction.delete(namespace, key)
-        returning.add(page)
+        await returning.add(page)
         count += len(page)
     return _done(search, returning, count, started)
 

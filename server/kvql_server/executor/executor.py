@@ -16,7 +16,18 @@ from kvql_server.catalog import Catalog
 from kvql_server.clock import Clock, SystemClock
 from kvql_server.engines import base
 from kvql_server.engines.base import Conflict, Engine
-from kvql_server.executor import changes, insert, keys, lists, modes, namespaces, select, transactions, writes
+from kvql_server.executor import (
+    assertions,
+    changes,
+    insert,
+    keys,
+    lists,
+    modes,
+    namespaces,
+    select,
+    transactions,
+    writes,
+)
 from kvql_server.executor.call import Call, Lane, Pages, Work
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.settings import Settings
@@ -26,7 +37,7 @@ Statement = Callable[[Transaction, Call], Awaitable[Result]]
 
 READS: Final[dict[str, Statement]] = {
     "get": keys.get, "has": keys.has, "list": lists.show, "namespaces": lists.show_namespaces, "use": namespaces.use,
-    "select": select.select, "describe": namespaces.describe,
+    "select": select.select, "describe": namespaces.describe, "assertion": assertions.check,
 }  # fmt: skip
 WRITES: Final[dict[str, Statement]] = {
     "write": writes.write, "delete": keys.delete, "expire": keys.expire,
@@ -34,6 +45,7 @@ WRITES: Final[dict[str, Statement]] = {
     "truncate": changes.truncate, "create_namespace": namespaces.create, "drop_namespace": namespaces.drop,
 }  # fmt: skip
 
+_WRITE_NOTHING: Final = (pb.MODE_EXPLAIN, pb.MODE_DRY_RUN)
 TRIES_IN_TURN: Final = 4
 """Conflicts after which a statement no longer lets others have their turn while it reads."""
 
@@ -74,16 +86,16 @@ class Executor:
             transaction.last_used_s = time.monotonic()
         if command == "transaction":
             try:
+                _check_plain(call, command)
                 return await transactions.act(call)
             except Error:
                 if call.lane.transaction is not None:
                     call.lane.transaction.failed = True
                 raise
-        if call.request.mode:
-            modes.check(call.request.mode, command)
         if transaction is not None:
             return await self._inside(transaction, call, command)
         if call.request.mode:
+            modes.check(call.request.mode, command)
             return await self._in_mode(call, command or "")
         if command == "write":
             if self.engine.in_process and not call.request.idempotency_key:
@@ -103,6 +115,7 @@ class Executor:
         if call.request.mode != pb.MODE_DRY_RUN:
             return await self._read(call, statement)
         transaction = Transaction(self.engine, call.principal.name, tracked=False)
+        transaction.writes.bytes_max = self.settings.statement_bytes_max
         try:
             call.work.saw(transaction.revision)
             return await statement(transaction, call)
@@ -118,11 +131,15 @@ class Executor:
             if statement is None:
                 raise _unknown(command)
             if call.request.mode:
+                modes.check(call.request.mode, command)
                 statement = _in_mode(statement, call, command or "")
-            if command in WRITES and transaction.read_only and call.request.mode != pb.MODE_EXPLAIN:
+            if command in WRITES:
+                _check_plain(call)
+            if command in WRITES and transaction.read_only and call.request.mode not in _WRITE_NOTHING:
                 raise errors.error(errors.READ_ONLY, "cannot write in a read-only transaction")
             rules.check_comment(call.request.comment)
-            transaction.comment = call.request.comment or transaction.comment
+            if command in WRITES and call.request.mode in (pb.MODE_RUN, pb.MODE_EXPLAIN_ANALYZE):
+                transaction.writes.comment = call.request.comment or transaction.writes.comment
             call.work.saw(transaction.revision)
             call.work.check()
             result = await statement(transaction, call)
@@ -145,18 +162,25 @@ class Executor:
     async def _autocommit(self, call: Call, statement: Statement) -> Result:
         """A statement as a transaction of its own, on a fresh snapshot for as long as others come in between."""
         rules.check_comment(call.request.comment)
-        rules.check_idempotency_key(call.request.idempotency_key)
-        if call.request.idempotency_key:
-            raise errors.error(errors.NOT_SUPPORTED, "idempotency keys are not supported yet")
+        _check_plain(call)
+        yields = call.work.yields
+        try:
+            return await self._repeated(call, statement)
+        finally:
+            call.work.yields = yields
+
+    async def _repeated(self, call: Call, statement: Statement) -> Result:
         tries = self.settings.conflict_retries_max
         while True:
             transaction = Transaction(self.engine, call.principal.name)
-            transaction.comment = call.request.comment
+            transaction.writes.bytes_max = self.settings.statement_bytes_max
+            transaction.writes.comment = call.request.comment
             try:
                 call.work.saw(transaction.revision)
                 result = await statement(transaction, call)
                 call.work.check()
-                outcome = await transaction.commit()
+                # or it would never end where pairs expire all the time: with others in between it begins anew
+                outcome = await transaction.commit(at_once=self.engine.in_process and not call.work.yields)
             finally:
                 transaction.close()
             if not isinstance(outcome, Conflict):
@@ -169,6 +193,7 @@ class Executor:
             if self.settings.conflict_retries_max - tries >= TRIES_IN_TURN:
                 # a statement over many pairs never ends where others keep writing; now nobody gets a turn in between
                 call.work.yields = False
+                self.engine.expire_due()
 
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
@@ -202,6 +227,15 @@ def _in_mode(statement: Statement, call: Call, command: str) -> Statement:
     if call.request.mode == pb.MODE_DRY_RUN:
         return lambda transaction, call: modes.dry_run(statement, transaction, call)
     return lambda transaction, call: modes.explain(statement, transaction, call, command)
+
+
+def _check_plain(call: Call, command: str = "") -> None:
+    """What a write, or the end of a transaction, cannot come with: a key whose promise would not be kept, a mode."""
+    rules.check_idempotency_key(call.request.idempotency_key)
+    if call.request.idempotency_key:
+        raise errors.error(errors.NOT_SUPPORTED, "idempotency keys are not supported yet")
+    if command and call.request.mode:
+        modes.check(call.request.mode, command)
 
 
 def _unknown(command: str | None) -> Error:

@@ -14,6 +14,7 @@ from kvql_server.executor.expressions import Builder, Grouping, Item, page_funct
 from kvql_server.executor.expressions.grouping import Aggregate
 from kvql_server.executor.ordering import order_key
 from kvql_server.executor.pipeline import PAGE_ROWS, Memory, ordered
+from kvql_server.executor.turns import computed
 
 _SKIP: Final = object()
 """Stands for a row that an aggregate's FILTER leaves out."""
@@ -70,6 +71,7 @@ def whole(
 ) -> Callable[[AsyncIterator[Page]], Groups]:
     """The aggregates over everything that is read: one group, also of no rows."""
     aggregates = grouping.aggregates
+    builder.heavy = builder.heavy or any(a.distinct or a.name in ("min", "max") for a in aggregates)
     first, inner = None, condition
     if len(aggregates) != 1 and condition:
         # the condition once a row, whatever the number of aggregates
@@ -82,9 +84,9 @@ def whole(
     async def run(pages: AsyncIterator[Page]) -> Groups:
         accumulators = [make(a.name, a.distinct) for a in aggregates]
         async for page in pages:
-            matched = page if first is None else Page.of(first(page))
+            matched = page if first is None else type(page).of(await computed(first, page))
             for accumulator, aggregate, function in zip(accumulators, aggregates, functions, strict=True):
-                _feed(accumulator, aggregate, function(matched), memory)
+                _feed(accumulator, aggregate, await computed(function, matched), memory)
         yield [((), _results(accumulators, aggregates))]
 
     return run
@@ -107,6 +109,7 @@ def grouped(
     """A row for each group, in the order of the groups' values."""
     aggregates, groups = grouping.aggregates, grouping.groups
     builder.variables["SKIP"] = _SKIP
+    builder.heavy = True  # JSON is grouped by its content
     values, arguments = builder.spread([g.code for g in groups]), builder.spread([_filtered(a) for a in aggregates])
     row = f"({_key(builder, groups)}, ({values}), ({arguments}))"
     function = page_function(builder, row, condition)
@@ -115,7 +118,7 @@ def grouped(
         states: dict[Hashable, _State] = {}
         async for page in pages:
             buckets: dict[Hashable, tuple[tuple[Any, ...], list[tuple[Any, ...]]]] = {}
-            for key, values, arguments in function(page):
+            for key, values, arguments in await computed(function, page):
                 bucket = buckets.get(key)
                 if bucket is None:
                     buckets[key] = (values, [arguments])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 from kvql import errors
@@ -24,6 +25,7 @@ from kvql_server.executor.expressions.scope import listed, nearest, short
 from kvql_server.executor.keys import exists
 from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Change, Returning
+from kvql_server.executor.turns import aside
 from kvql_server.executor.writes import DEFAULT_TTL
 from kvql_server.transaction import Pending, Transaction
 
@@ -39,6 +41,7 @@ class _Rows:
     def __init__(self, transaction: Transaction, call: Call, record: Namespace) -> None:
         command = call.request.insert
         self.base = 0
+        self._work = call.work
         self._transaction = transaction
         self._record = record
         self._now = transaction.time
@@ -52,15 +55,23 @@ class _Rows:
             raise errors.error(errors.INVALID, "every row of INSERT needs as many values as there are columns")
         self.count = len(self._values) // width
 
-    def read(self) -> list[tuple[str | None, Any, int | None, bool]]:
+    async def read(self) -> list[tuple[str | None, Any, int | None, bool]]:
         """(key or None, value, expires_at, whether the row said when it expires) of every row."""
-        values = [self._computed(v) for v in self._values]
+        values = []
+        for value in self._values:
+            await self._work.breathe()
+            if type(value) is pb.Expression:
+                values.append(await aside(self._work, len(value.steps), partial(self._computed, value)))
+            else:
+                values.append(value)
         width = len(self.columns)
-        return [self._row(n + 1, values[n * width : (n + 1) * width]) for n in range(self.count)]
+        rows = []
+        for n in range(self.count):
+            await self._work.breathe()
+            rows.append(self._row(n + 1, values[n * width : (n + 1) * width]))
+        return rows
 
-    def _computed(self, value: Any) -> Any:
-        if type(value) is not pb.Expression:
-            return value
+    def _computed(self, value: pb.Expression) -> Any:
         scope = Scope(hint="the values of INSERT are computed without a pair; text stands in single quotes")
         builder = Builder(scope, self._now, self._steps_max, self._places)
         builder.clause = "VALUES"
@@ -182,12 +193,13 @@ class _Conflicts:
             condition = builder.program(conflict.where, self.base).truth
             self.base += len(conflict.where.steps)
         row = f"({self.updates.row} if {condition} else None)"
+        self._work, self._steps = call.work, builder.steps
         self._function = expressions.change_function(builder, row)
 
-    def update(self, key: str, entry: Any, proposed: Any) -> tuple[Any, int | None] | None:
+    async def update(self, key: str, entry: Any, proposed: Any) -> tuple[Any, int | None] | None:
         """The value and ``expires_at`` that the existing pair gets; None if its WHERE says no."""
         assert self.updates is not None
-        values = self._function([(key, entry, proposed)])[0]
+        [values] = await aside(self._work, self._steps, lambda: self._function([(key, entry, proposed)]))
         return None if values is None else self.updates.apply(key, entry, values, self._words)
 
 
@@ -203,11 +215,15 @@ async def insert(transaction: Transaction, call: Call) -> Result:
     detail = f"{counted(rows.count, 'row')} into namespace {namespace}{_shown(command)}"
     if call.request.mode == pb.MODE_EXPLAIN:
         return explained([Stage("insert", detail)])
-    proposed = rows.read()
-    conflicts = _Conflicts(transaction, call, namespace, record, rows.base)
-    returning = Returning(
-        transaction, call, namespace, record, command.returning, conflicts.base, old=("o", True), new=("e", False)
-    )
+    proposed = await rows.read()
+
+    def compiled() -> tuple[_Conflicts, Returning]:
+        conflicts = _Conflicts(transaction, call, namespace, record, rows.base)
+        return conflicts, Returning(
+            transaction, call, namespace, record, command.returning, conflicts.base, old=("o", True), new=("e", False)
+        )
+
+    conflicts, returning = await aside(call.work, _steps(command), compiled)
     if new:
         transaction.put(SYSTEM_NAMESPACE, NAMESPACE + namespace, encode(record), None)
     ttl_ms = command.ttl_ms or record.options.get(DEFAULT_TTL, 0)
@@ -215,12 +231,19 @@ async def insert(transaction: Transaction, call: Call) -> Result:
     keys = await _keys(transaction, namespace, [key for key, *_ in proposed])
     changes, count = await _write(transaction, call, namespace, conflicts, keys, proposed, default)
     if returning.wanted:
-        returning.add(changes)
+        await returning.add(changes)
     if call.request.mode == pb.MODE_EXPLAIN_ANALYZE:
         return explained(
             [Stage("insert", detail, rows=count, time_s=time.perf_counter() - started)], pb.MODE_EXPLAIN_ANALYZE
         )
     return returning.result(count)
+
+
+def _steps(command: pb.InsertCommand) -> int:
+    """Of all that is compiled once for all rows."""
+    assigned = [a.expression for a in command.on_conflict.assignments]
+    expressions = [*assigned, command.on_conflict.where, *[p.expression for p in command.returning]]
+    return sum([len(e.steps) for e in expressions])
 
 
 def _shown(command: pb.InsertCommand) -> str:
@@ -254,15 +277,14 @@ async def _write(
             changes.append((key, None, None))
         elif conflicts.updates is not None:
             row = Pending(value, 0, 1, transaction.time, transaction.time, transaction.user, "", ends)
-            updated = conflicts.update(key, entry, row)
+            updated = await conflicts.update(key, entry, row)
             if updated is not None:
                 transaction.put(namespace, key, *updated)
                 changes.append((key, None, entry))
         elif not conflicts.ignores:
             raise exists(key, number)
-        if number % 4096 == 0:
-            await call.work.turn()
-    now = await transaction.get_many(namespace, [key for key, *_ in changes])
+        await call.work.breathe()
+    now = await transaction.written(namespace, [key for key, *_ in changes])
     return [(key, entry, old) for (key, _, old), entry in zip(changes, now, strict=True)], len(changes)
 
 

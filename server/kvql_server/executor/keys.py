@@ -62,6 +62,7 @@ async def delete(transaction: Transaction, call: Call) -> Result:
         transaction.delete(namespace, key)
         rows.append((key, entry.value))
         size += len(key) + (len(entry.value) if isinstance(entry.value, str | bytes) else 32)
+    call.work.check_reply(rows)
     if size > call.settings.transaction_bytes_max:
         raise errors.error(
             errors.LIMIT, "the deleted pairs are too large to be returned", hint="delete fewer keys in one statement"

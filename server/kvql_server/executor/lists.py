@@ -80,19 +80,6 @@ async def read(transaction: Transaction, namespace: str, path: Path, order: Orde
         yield Page.of((key, entry) for key, entry in zip(some, entries, strict=True) if entry is not None)
 
 
-HEAVY_PAIRS: Final = 128
-"""Pairs of a page where each may take long: between two pages others have their turn."""
-
-
-async def in_turns(pages: AsyncIterator[Page], call: Call, *, heavy: bool) -> AsyncIterator[Page]:
-    """The pages, with a turn for others before each; cut into small ones where rows are heavy."""
-    async for page in pages:
-        size = HEAVY_PAIRS if heavy else max(1, len(page))
-        for at in range(0, len(page), size):
-            await call.work.turn()
-            yield page if size >= len(page) else Page(page.keys[at : at + size], page.entries[at : at + size])
-
-
 def rows_of(
     transaction: Transaction, call: Call, namespace: str, path: Path, columns: tuple[ResultColumn, ...],
     page_rows: Callable[[Page], Rows], *, limit: int | None = None,

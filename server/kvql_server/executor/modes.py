@@ -10,7 +10,7 @@ from kvql import errors
 from kvql.result import Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
-from kvql_server.executor import access_path, expressions
+from kvql_server.executor import access_path, expressions, writes
 from kvql_server.executor.access_path import FULL
 from kvql_server.executor.call import Call, Pages
 from kvql_server.executor.explain import counted, described, explained
@@ -33,6 +33,8 @@ _MODES: Final = {pb.WRITE_MODE_PUT: "put", pb.WRITE_MODE_UPDATE: "update", pb.WR
 
 def check(mode: int, command: str | None) -> None:
     """0A000 if a command cannot be carried out in this mode."""
+    if mode not in pb.Mode.values():
+        raise errors.error(errors.INVALID, f"unknown mode {mode}")
     if mode == pb.MODE_DRY_RUN:
         if command not in WRITING:
             raise errors.error(errors.NOT_SUPPORTED, "DRY RUN is for statements that write data")
@@ -61,7 +63,9 @@ async def _stages(transaction: Transaction, call: Call, command: str) -> list[St
     if command == "namespaces":
         return [Stage("read", "the namespaces that you may read")]
     namespace = call.namespace(request.list.namespace if command == "list" else "")
-    if command != "write":
+    if command == "write":
+        await writes.access(transaction, call, writes.read(call), namespace)
+    else:
         await call.access.existing(transaction, call.principal, namespace)
     if command == "list":
         return _list_stages(request.list, namespace)
@@ -96,12 +100,15 @@ def _list_stages(command: pb.ListCommand, namespace: str) -> list[Stage]:
 async def dry_run(statement: Statement, transaction: Transaction, call: Call) -> Result:
     """The pairs before and after a write, which is then taken back; what it would refuse is refused."""
     namespace = _namespace_of(call)
-    mark = transaction.mark()
+    mark = transaction.writes.mark()
+    read_only, transaction.read_only = transaction.read_only, False  # nothing is left of it
     try:
         await statement(transaction, call)
-        changes = await transaction.changes(namespace, mark)
+        changes = await transaction.changes(namespace, mark, call.work.breathe)
     finally:
-        transaction.back_to(mark)
+        transaction.read_only = read_only
+        transaction.writes.back_to(mark)
+        transaction.writes.forget()
     rows = [
         (
             "INSERT" if old is None else "DELETE" if new is None else "UPDATE",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 from kvql import errors
 from kvql.codec import encode_rows
@@ -15,12 +15,15 @@ from kvql_server.executor.call import Call
 from kvql_server.executor.expressions import Builder, Scope
 from kvql_server.executor.expressions.generated import cells
 from kvql_server.executor.pipeline import Memory, weight
+from kvql_server.executor.turns import aside
 from kvql_server.transaction import Transaction
 
 Change = tuple[str, Any, Any]
 """(key, the entry that unqualified columns mean, the other one)."""
 
 MESSAGE_SPARE_BYTES = 65_536
+_ROWS: Final = 1_024
+_HEAVY_ROWS: Final = 16
 
 
 class Returning:
@@ -31,6 +34,8 @@ class Returning:
         projections: Sequence[pb.Projection], base: int, *, old: tuple[str, bool], new: tuple[str, bool],
     ) -> None:  # fmt: skip
         self.rows: list[tuple[Any, ...]] = []
+        self._work = call.work
+        self._reply = 0
         self.columns: tuple[ResultColumn, ...] = ()
         self._function: Callable[..., list[Any]] | None = None
         if not projections:
@@ -59,12 +64,21 @@ class Returning:
     def wanted(self) -> bool:
         return self._function is not None
 
-    def add(self, changes: Sequence[Change]) -> None:
+    async def add(self, changes: Sequence[Change]) -> None:
         """The rows of some changes; 53400 if there are too many, 54001 if one is too large to be sent."""
-        if self._function is None or not changes:
+        if self._function is None:
             return
-        rows = self._function(changes)
+        size = _HEAVY_ROWS if self._builder.heavy else _ROWS
+        for at in range(0, len(changes), size):
+            await self._work.breathe()
+            await self._add(changes[at : at + size])
+
+    async def _add(self, changes: Sequence[Change]) -> None:
+        function = self._function
+        assert function is not None
+        rows = await aside(self._work, self._builder.steps, lambda: function(changes))
         self._memory.hold(rows)
+        self._reply = self._work.check_reply(rows, self._reply)
         for row in rows:
             if weight(row) * 4 > self._row_max:
                 size = encode_rows([row], len(row)).ByteSize()

@@ -8,10 +8,10 @@ from typing import Any, Final
 from kvql import errors
 from kvql.result import Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
-from kvql.values import Json
+from kvql.values import Json, Type
 from kvql_server.catalog import Namespace
 from kvql_server.engines.base import Order, Page
-from kvql_server.executor import expressions, groups, lists, pipeline
+from kvql_server.executor import expressions, groups, lists, pipeline, turns
 from kvql_server.executor.access_path import FULL
 from kvql_server.executor.aggregates import AGGREGATES
 from kvql_server.executor.call import Call, Pages
@@ -34,10 +34,10 @@ async def select(transaction: Transaction, call: Call) -> Result:
     if not command.projections:
         raise errors.error(errors.INVALID, "SELECT needs at least one column")
     if not command.namespace and not command.from_session:
-        return _one_row(transaction, call)
+        return await turns.aside(call.work, _weight(command), lambda: _one_row(transaction, call))
     namespace = call.namespace(command.namespace)
     record = await call.access.existing(transaction, call.principal, namespace)
-    plan = Planner(transaction, call, namespace, record).plan()
+    plan = await turns.aside(call.work, _weight(command), lambda: Planner(transaction, call, namespace, record).plan())
     if call.request.mode == pb.MODE_EXPLAIN:
         return explained(plan.stages)
     if call.request.mode == pb.MODE_EXPLAIN_ANALYZE:
@@ -48,6 +48,17 @@ async def select(transaction: Transaction, call: Call) -> Result:
     result.rows.on_error = lambda e: _failed(e, transaction, call)
     result.rows.at_end = lambda: result.notices.extend(expressions.notices(plan.builder))
     return result
+
+
+def _weight(command: pb.SelectCommand) -> int:
+    """About how many steps are compiled; aliases may stand for many more than they show."""
+    steps = steps_of(command)
+    return steps * 10 if any(p.aliased for p in command.projections) else steps
+
+
+def steps_of(command: pb.SelectCommand) -> int:
+    """How many steps the expressions of a SELECT have."""
+    return _bases(command)["end"]  # type: ignore[no-any-return]
 
 
 def _failed(error: errors.Error, transaction: Transaction, call: Call) -> errors.Error:
@@ -162,7 +173,7 @@ class Planner:
             # known only now, when all functions over pages are compiled
             way: Order = "entries" if order == "any" and not builder.reads_keys else order
             read = lists.read(transaction, namespace, path, way)
-            async for page in lists.in_turns(read, call, heavy=builder.heavy):
+            async for page in turns.in_turns(read, call.work, builder, self.scope.kinds):
                 yield page
 
         self.stages.append(Stage("read", described(path, namespace, order) if call.request.mode else "", pages))
@@ -203,7 +214,7 @@ class Planner:
 
         async def rows(pages: AsyncIterator[Page]) -> AsyncIterator[Any]:
             async for page in pages:
-                found = function(page)
+                found = await turns.computed(function, page)
                 if found:
                     yield found
 
@@ -378,6 +389,7 @@ class Planner:
             self.stages.append(Stage("sort", shown, lambda rows: pipeline.ordered(rows, reverse, memory, work)))
 
     def _distinct(self, sorted_later: bool) -> None:
+        self.builder.heavy = True  # JSON is compared by its content
         cells_of: Callable[[Any], tuple[Any, ...]] = (lambda row: row[1]) if sorted_later else (lambda row: row)
         self.stages.append(Stage("distinct", "", lambda rows: pipeline.distinct(rows, cells_of, self.memory)))
 
@@ -403,6 +415,7 @@ def _sort_key(builder: Builder, orders: Sequence[tuple[pb.Ordering, Item]], tie:
     reverse = orders[0][0].descending
     parts = []
     for ordering, item in orders:
+        builder.heavy = builder.heavy or item.type in (None, Type.JSON)
         key = f"order_key({item.code})"
         if ordering.HasField("nulls_first") and ordering.nulls_first is ordering.descending:
             # not where NULL stands by itself, as the smallest of all
@@ -449,6 +462,7 @@ def _bases(command: pb.SelectCommand) -> dict[str, Any]:
     for ordering in command.order_by:
         out["order_by"].append(base)
         base += len(ordering.expression.steps)
+    out["end"] = base
     return out
 
 

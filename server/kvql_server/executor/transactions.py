@@ -1,22 +1,33 @@
-"""BEGIN, COMMIT, ROLLBACK of a lane."""
+"""BEGIN, COMMIT, ROLLBACK of a lane, and its savepoints."""
 
 from __future__ import annotations
 
 import time
+from typing import Final
 
 from kvql import errors
+from kvql.errors import Error
 from kvql.result import Notice, Result
 from kvql.v1 import kvql_pb2 as pb
+from kvql_server import rules
 from kvql_server.engines.base import Conflict
 from kvql_server.executor.call import Call
 from kvql_server.transaction import Transaction, conflict_error
 
-NONE_OPEN = Notice("there is no transaction in progress", sqlstate=errors.NO_TRANSACTION)
+NONE_OPEN: Final = Notice("there is no transaction in progress", sqlstate=errors.NO_TRANSACTION)
+_SAVEPOINTS: Final[dict[int, str]] = {
+    pb.TransactionCommand.SAVEPOINT: "SAVEPOINT", pb.TransactionCommand.ROLLBACK_TO: "ROLLBACK TO",
+    pb.TransactionCommand.RELEASE: "RELEASE",
+}  # fmt: skip
 
 
 async def act(call: Call) -> Result:
     """Carry out a transaction command; the lane holds at most one transaction."""
     command = call.request.transaction
+    if command.action in _SAVEPOINTS:
+        return _savepoint(call, command.action, command.name)
+    if command.name:
+        raise errors.error(errors.INVALID, "only a savepoint has a name")
     if command.action == pb.TransactionCommand.BEGIN:
         return _begin(call, command.read_only)
     if command.action == pb.TransactionCommand.COMMIT:
@@ -33,12 +44,37 @@ def _begin(call: Call, read_only: bool) -> Result:
         raise errors.error(
             errors.ACTIVE_TRANSACTION, "there is already a transaction in progress", hint="COMMIT or ROLLBACK ends it"
         )
-    transaction = Transaction(call.engine, call.principal.name, read_only=read_only)
-    transaction.writes_max = call.settings.transaction_writes_max
-    transaction.bytes_max = call.settings.transaction_bytes_max
+    transaction = Transaction(call.engine, call.principal.name, tracked=not read_only, read_only=read_only)
+    transaction.writes.writes_max = call.settings.transaction_writes_max
+    transaction.writes.bytes_max = call.settings.transaction_bytes_max
+    transaction.writes.savepoints_max = call.settings.savepoints_max
     transaction.last_used_s = time.monotonic()
     call.lane.transaction = transaction
     call.work.saw(transaction.revision)
+    return Result(revision=transaction.revision)
+
+
+def _savepoint(call: Call, action: int, name: str) -> Result:
+    """SAVEPOINT, ROLLBACK TO, RELEASE. What was read stays read, whatever becomes of what was written."""
+    transaction = call.lane.transaction
+    if transaction is None:
+        what = f"{_SAVEPOINTS[action]} can only be used in transaction blocks"
+        raise errors.error(errors.NO_TRANSACTION, what, hint="BEGIN starts one")
+    if transaction.failed and (action != pb.TransactionCommand.ROLLBACK_TO or transaction.failure):
+        raise aborted(transaction)
+    rules.check_savepoint(name)
+    writes = transaction.writes
+    try:
+        if action == pb.TransactionCommand.SAVEPOINT:
+            writes.savepoint(name)
+        elif action == pb.TransactionCommand.RELEASE:
+            writes.release(name)
+        else:
+            writes.back_to_savepoint(name)
+            transaction.failed = False
+    except Error as e:
+        e.item, e.part = 1, pb.PART_NAME
+        raise
     return Result(revision=transaction.revision)
 
 
@@ -66,8 +102,9 @@ def aborted(transaction: Transaction) -> errors.Error:
     """25P02, with the reason where no statement of the user's was it."""
     if transaction.failure:
         return errors.error(errors.TRANSACTION_ABORTED, transaction.failure, hint="ROLLBACK, then begin again")
+    hint = "an earlier statement failed; nothing of the transaction is kept"
+    if transaction.writes.has_savepoints:
+        hint = "an earlier statement failed; ROLLBACK TO goes back to a savepoint, ROLLBACK ends the transaction"
     return errors.error(
-        errors.TRANSACTION_ABORTED,
-        "current transaction is aborted, commands ignored until ROLLBACK",
-        hint="an earlier statement failed; nothing of the transaction is kept",
+        errors.TRANSACTION_ABORTED, "current transaction is aborted, commands ignored until ROLLBACK", hint=hint
     )

@@ -9,7 +9,8 @@ outside a run.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from kvql import errors
@@ -25,6 +26,7 @@ from kvql_server.executor import declared, expressions
 from kvql_server.executor.assignments import stored, words_only
 from kvql_server.executor.call import Call
 from kvql_server.executor.keys import exists, missing
+from kvql_server.executor.turns import aside
 from kvql_server.transaction import Transaction
 
 ERRORS_MAX: Final = 100
@@ -46,6 +48,8 @@ class Run:
     sizes: list[int] | None
     ttl_ms: int
     stop: bool
+    not_computed: dict[int, Error] = field(default_factory=dict)
+    """Statements with an expression that fails, and why."""
 
     @property
     def count(self) -> int:
@@ -91,11 +95,9 @@ def read(call: Call) -> Run:
 # ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def judge(run: Run, words: bool, now: int, fields: Sequence[Field] = ()) -> dict[int, Error]:
-    """Compute the expressions and check every rule: which statements fail before anything is read, and why."""
-    failures: dict[int, Error] = {}
-    if pb.Expression in set(map(type, run.values)):
-        _compute(run, now, failures)
+def judge(run: Run, words: bool, fields: Sequence[Field] = ()) -> dict[int, Error]:
+    """Check every rule: which statements fail before anything is read, and why."""
+    failures = dict(run.not_computed)
     if fields:
         _conform(run, fields, failures)
     fine = not failures and rules.keys_are_valid(run.keys) and rules.values_are_valid(run.values, words)
@@ -109,16 +111,21 @@ def judge(run: Run, words: bool, now: int, fields: Sequence[Field] = ()) -> dict
     return failures
 
 
-def _compute(run: Run, now: int, failures: dict[int, Error]) -> None:
+async def compute(call: Call, run: Run, now: int) -> None:
+    """Give the expressions of a run their values; in turns, and before anything that must not be interrupted."""
+    if pb.Expression not in set(map(type, run.values)):
+        return
     for index, (start, end) in enumerate(run.bounds()):
         for at in range(start, end):
             value = run.values[at]
             if type(value) is pb.Expression:
+                await call.work.breathe()
                 try:
-                    run.values[at] = stored(expressions.constant(value, now))
+                    value_of = partial(expressions.constant, value, now, call.settings.expression_steps_max)
+                    run.values[at] = stored(await aside(call.work, len(value.steps), value_of))
                 except Error as e:
                     e.item, e.part = e.item or at - start + 1, e.part or pb.PART_VALUE
-                    failures.setdefault(index, e)
+                    run.not_computed.setdefault(index, e)
                     run.values[at] = None
 
 
@@ -161,7 +168,8 @@ async def access(transaction: Transaction, call: Call, run: Run, namespace: str)
         run.ttl_ms = run.ttl_ms or record.options.get(DEFAULT_TTL, 0)
         return record, new
     except Error:
-        failures = judge(run, words=False, now=transaction.time)
+        await compute(call, run, transaction.time)
+        failures = judge(run, words=False)
         if 0 in failures:
             raise failures[0] from None
         raise
@@ -175,7 +183,8 @@ async def write(transaction: Transaction, call: Call) -> Result:
     record, new = await access(transaction, call, run, namespace)
     if new:
         transaction.put(SYSTEM_NAMESPACE, NAMESPACE + namespace, encode(record), None)
-    failures = judge(run, words_only(call, record), transaction.time, record.fields)
+    await compute(call, run, transaction.time)
+    failures = judge(run, words_only(call, record), record.fields)
     for index, (start, end) in enumerate(run.bounds()):
         error = failures.get(index) or await _write_statement(transaction, call, run, namespace, start, end)
         if error is not None:
@@ -218,12 +227,13 @@ async def write_run(call: Call) -> Result:
     run = read(call)
     namespace = call.namespace()
     rules.check_comment(call.request.comment)
+    await compute(call, run, call.clock.now())
     snapshot = Transaction(call.engine, call.principal.name, tracked=False)
     try:
         call.work.saw(snapshot.revision)
         record, new = await access(snapshot, call, run, namespace)
         batch = _Batch(call, run, namespace, record if new else None)
-        batch.failures = judge(run, words_only(call, record), snapshot.time, record.fields)
+        batch.failures = judge(run, words_only(call, record), record.fields)
         if run.mode == UPDATE:
             await _update(batch)
         else:

@@ -21,7 +21,7 @@ from kvql_server.auth import Principal
 from kvql_server.catalog import User
 from kvql_server.engines import base
 from kvql_server.engines.base import Engine
-from kvql_server.executor import Executor, Lane, Pages, Work, engine_error
+from kvql_server.executor import WRITES, Executor, Lane, Pages, Work, engine_error
 from kvql_server.passwords import Throttle, Verifier
 from kvql_server.service.answers import chunks, fill_done, fill_error, fill_rows, header
 from kvql_server.service.session import Session
@@ -32,7 +32,9 @@ from kvql_server.transaction import Transaction
 _LOG: Final = logging.getLogger("kvql.server")
 _BEARER: Final = "Bearer "
 _AUDITED: Final = frozenset({"create_namespace", "drop_namespace"})
-_WRITES: Final = frozenset({"write", "delete", "expire", "create_namespace", "drop_namespace", "transaction"})
+_SPARE_BYTES: Final = 131_072
+"""Of a message, for what is not rows."""
+_NO_READS: Final = frozenset({*WRITES, "transaction", "text", "use", "assertion", None})
 Context = grpc.aio.ServicerContext
 
 
@@ -142,6 +144,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         try:
             if request.WhichOneof("command") == "text":
                 for number, one in enumerate(await text.requests_aside(request)):
+                    work.reply_bytes_max = self.settings.message_bytes_max - _SPARE_BYTES - reply.ByteSize()
                     result = await text.carry_out(self.executor, one, lane, principal, work)
                     await self._reply(reply, work, result, lane, number)
             else:
@@ -149,6 +152,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                     raise errors.error(
                         errors.NOT_SUPPORTED, "a transaction needs a session", hint="use Session, or one text command"
                     )
+                work.reply_bytes_max = self.settings.message_bytes_max - _SPARE_BYTES
                 result = await self.executor.execute(request, lane, principal, work)
                 await self._reply(reply, work, result, lane, 0)
         except Error as e:
@@ -191,7 +195,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         """One read, its rows in chunks; a client that stops reading stops the scan."""
         principal = Principal(self._claims(context).user)
         self._check_serving()
-        if request.WhichOneof("command") in (*_WRITES, "text", "use", None):
+        if request.WhichOneof("command") in _NO_READS:
             raise errors.error(errors.NOT_SUPPORTED, "Select carries out reads only", hint="use Session or Execute")
         work, lane = self.executor.work(request.deadline_ms), Lane()
         work.yields = True
@@ -214,7 +218,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                     work.check()
                     response = pb.Response(id=request.id)
                     fill_rows(response, chunk, len(result.columns), self.settings.message_bytes_max)
-                    await context.write(response)
+                    await _write_in_time(context, response, work)
                     count += len(chunk)
             last = pb.Response(id=request.id, last=True)
             fill_done(last, result, count, 0)
@@ -279,6 +283,16 @@ class Service(kvql_pb2_grpc.KvqlServicer):
 
     def close(self) -> None:
         self._verifier.close()
+
+
+async def _write_in_time(context: Context[Any, Any], response: pb.Response, work: Work) -> None:
+    """Send; a client that does not read holds the snapshot no longer than a statement may take."""
+    try:
+        async with asyncio.timeout(work.left_s):
+            await context.write(response)
+    except TimeoutError:
+        work.check()
+        raise
 
 
 async def _one_page(rows: Any) -> Any:

@@ -41,17 +41,20 @@ TURN_S: Final = 0.005
 FLUSH_S: Final = 2.0
 """How long the end of a session waits for its last answers to leave."""
 _LONG: Final = frozenset(
-    {"list", "select", "text", "namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate"}
+    {"list", "select", "text", "namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate", "assertion"}
 )
-_INSERT_AT_ONCE_MAX: Final = 500
-"""Values of an INSERT that is carried out without letting others have their turn."""
+_AT_ONCE_BYTES_MAX: Final = 16 * 1024
+"""Of an INSERT, or of a write with expressions, that is carried out without letting others have their turn."""
 _ANSWER_BYTES: Final = 24
+_SPARE_BYTES: Final = 65_536
 
 
 def _is_long(request: pb.Request) -> bool:
     """Whether others should have their turn while it is carried out."""
     command = request.WhichOneof("command")
-    return command in _LONG or (command == "insert" and len(request.insert.values.types) > _INSERT_AT_ONCE_MAX)
+    if command == "write":
+        return bool(request.write.values.expressions) and request.ByteSize() > _AT_ONCE_BYTES_MAX
+    return command in _LONG or (command == "insert" and request.ByteSize() > _AT_ONCE_BYTES_MAX)
 
 
 class _LaneState:
@@ -323,6 +326,7 @@ class Session:
                 except Error:
                     del self._filling.responses[-1]
                     raise
+                response = self._in_its_own(response, size)
             fill_done(response, result, result.row_count, state.lane.transaction_state)
             self._filled(size)
             return
@@ -365,6 +369,7 @@ class Session:
         except Error:
             del self._filling.responses[-1]
             raise
+        self._in_its_own(response, size)
         self._filled(size)
         self._wake_writer.set()
         work.check()
@@ -383,6 +388,19 @@ class Session:
     def _saw(self, work: Work) -> None:
         if work.revision > self._revision:
             self._revision = work.revision
+
+    def _in_its_own(self, response: pb.Response, size: int) -> pb.Response:
+        """The response that was just put into the outgoing message; a message begins with it if the two are too large
+        to leave together."""
+        if self._filling_bytes + size <= self._settings.message_bytes_max - _SPARE_BYTES:
+            return response
+        alone = pb.Response()
+        alone.CopyFrom(response)
+        del self._filling.responses[-1]
+        self._out.append(self._filling)
+        self._filling = pb.ServerBatch(responses=[alone])
+        self._filling_bytes = 0
+        return self._filling.responses[0]
 
     def _filled(self, size: int) -> None:
         """A response was put into the outgoing message."""

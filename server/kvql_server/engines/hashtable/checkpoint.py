@@ -21,7 +21,7 @@ import msgspec
 from kvql.values import Json, Type
 from kvql_server.engines import base
 from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta
-from kvql_server.engines.hashtable.files import File, Files
+from kvql_server.engines.hashtable.files import File, Reader
 from kvql_server.engines.hashtable.store import Store, pair_bytes
 
 FORMAT: Final = 1
@@ -56,7 +56,7 @@ class MetaRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
     comment: str
 
 
-class _Columns(msgspec.Struct, array_like=True, frozen=True):
+class Columns(msgspec.Struct, array_like=True, frozen=True):
     namespace: str
     keys: list[str]
     types: bytes
@@ -67,7 +67,8 @@ class _Columns(msgspec.Struct, array_like=True, frozen=True):
     extras: list[tuple[int, int, int, int | None]]
 
 
-_decode: Final = msgspec.msgpack.Decoder(_Columns).decode
+decode_block: Final = msgspec.msgpack.Decoder(Columns).decode
+"""The columns of a block's payload; ``msgspec.DecodeError``."""
 
 
 def checkpoint_name(revision: int) -> str:
@@ -92,12 +93,15 @@ class Writer:
     def add(self, namespace: str, pairs: Pairs) -> None:
         """Pairs in key order, after those of earlier calls."""
         for block in _blocks(pairs):
-            payload = _encode_block(namespace, block)
-            head = _BLOCK.pack(_BLOCK_MAGIC, len(payload), len(block), 0)[:-4]
-            self._crc = crc32(payload, crc32(head, self._crc))
-            self._write(head + self._crc.to_bytes(4, "little") + payload)
-            self._blocks += 1
-            self.pairs += len(block)
+            self.add_payload(_encode_block(namespace, block), len(block))
+
+    def add_payload(self, payload: bytes, pairs: int) -> None:
+        """A block whose payload is there already."""
+        head = _BLOCK.pack(_BLOCK_MAGIC, len(payload), pairs, 0)[:-4]
+        self._crc = crc32(payload, crc32(head, self._crc))
+        self._write(head + self._crc.to_bytes(4, "little") + payload)
+        self._blocks += 1
+        self.pairs += pairs
 
     def finish(self) -> int:
         """Footer and sync; the file's length."""
@@ -185,27 +189,38 @@ def _plain(value: Any) -> Any:
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _damaged(path: str, offset: int, why: str) -> base.Corrupted:
-    return base.Corrupted(f"{path} is damaged at offset {offset}: {why}; restore the folder from a backup")
+class Damaged(base.Corrupted):
+    """A damaged checkpoint, with the place and the reason apart from the sentence."""
+
+    def __init__(self, path: str, offset: int, reason: str) -> None:
+        super().__init__(f"{path} is damaged at offset {offset}: {reason}; restore the folder from a backup")
+        self.offset = offset
+        self.reason = reason
 
 
 def read_header(file: File, path: str) -> tuple[Header, int]:
     """The header and its CRC."""
     data = file.read_at(_HEADER.size, 0)
     if len(data) < _HEADER.size:
-        raise _damaged(path, 0, f"it is cut short ({len(data)} bytes)")
+        raise Damaged(path, 0, f"it is cut short ({len(data)} bytes)")
     magic, version, _, epoch, store, revision, time, crc = _HEADER.unpack(data)
     if magic != _MAGIC:
-        raise _damaged(path, 0, "it is not a checkpoint")
+        raise Damaged(path, 0, "it is not a checkpoint")
     if version > FORMAT:
-        raise base.Corrupted(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
+        raise base.NewerFormat(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
     if crc != crc32(data[:-4]):
-        raise _damaged(path, 0, "the header's checksum does not match")
+        raise Damaged(path, 0, "the header's checksum does not match")
     return Header(epoch, store, revision, time), crc
 
 
-def _payloads(file: File, path: str, crc: int) -> Iterator[bytes]:
-    """The payload of each block, every byte of the file checked."""
+class Block(NamedTuple):
+    offset: int
+    pairs: int
+    payload: bytes
+
+
+def read_blocks(file: File, path: str, crc: int) -> Iterator[Block]:
+    """Each block, every byte of the file checked; ``crc`` is the header's."""
     offset, blocks, pairs = _HEADER.size, 0, 0
     size = file.size()
     while True:
@@ -213,36 +228,45 @@ def _payloads(file: File, path: str, crc: int) -> Iterator[bytes]:
         if head[:4] == _FOOTER_MAGIC:
             break
         if len(head) < _BLOCK.size or head[:4] != _BLOCK_MAGIC:
-            raise _damaged(path, offset, "neither a block nor the footer is there")
+            raise Damaged(path, offset, "neither a block nor the footer is there")
         _, length, count, expected = _BLOCK.unpack(head)
         if offset + _BLOCK.size + length > size:
-            raise _damaged(path, offset, "a block runs beyond the end of the file")
+            raise Damaged(path, offset, "a block runs beyond the end of the file")
         payload = file.read_at(length, offset + _BLOCK.size)
         crc = crc32(payload, crc32(head[:-4], crc))
         if crc != expected:
-            raise _damaged(path, offset, "a block's checksum does not match")
-        yield payload
+            raise Damaged(path, offset, "a block's checksum does not match")
+        yield Block(offset, count, payload)
         offset += _BLOCK.size + length
         blocks += 1
         pairs += count
     foot = file.read_at(_FOOTER.size + 1, offset)
     if len(foot) != _FOOTER.size or _FOOTER.unpack(foot)[1:] != (blocks, pairs, crc32(foot[:-4], crc)):
-        raise _damaged(path, offset, "the footer does not match the blocks")
+        raise Damaged(path, offset, "the footer does not match the blocks")
 
 
-def verify(files: Files, path: str) -> int:
+def read_pairs(file: File) -> int | None:
+    """The number of pairs as the footer has it, the rest unread; None if there is no footer."""
+    foot = file.read_at(_FOOTER.size, max(file.size() - _FOOTER.size, 0))
+    if len(foot) != _FOOTER.size or foot[:4] != _FOOTER_MAGIC:
+        return None
+    pairs: int = _FOOTER.unpack(foot)[2]
+    return pairs
+
+
+def verify(files: Reader, path: str) -> int:
     """Read the whole file back; its length. :class:`base.Corrupted` if a byte is not as it was meant."""
     file = files.open(path)
     try:
         _, crc = read_header(file, path)
-        for _ in _payloads(file, path, crc):
+        for _ in read_blocks(file, path, crc):
             pass
         return file.size()
     finally:
         file.close()
 
 
-def load(files: Files, path: str, store: Store) -> Header:
+def load(files: Reader, path: str, store: Store) -> Header:
     """Fill the (empty) tables."""
     try:
         file = files.open(path)
@@ -250,18 +274,18 @@ def load(files: Files, path: str, store: Store) -> Header:
         raise base.Corrupted(f"{path} is missing, though MANIFEST names it; restore it from a backup") from None
     try:
         header, crc = read_header(file, path)
-        for payload in _payloads(file, path, crc):
+        for block in read_blocks(file, path, crc):
             try:
-                _load_block(payload, store)
-            except (msgspec.DecodeError, ValueError, IndexError) as e:
-                raise _damaged(path, 0, f"a block cannot be read ({e})") from None
+                _load_block(block.payload, store)
+            except (msgspec.DecodeError, ArithmeticError, TypeError, ValueError, IndexError) as e:
+                raise Damaged(path, block.offset, f"a block cannot be read ({e})") from None
         return header
     finally:
         file.close()
 
 
 def _load_block(payload: bytes, store: Store) -> None:
-    columns = _decode(payload)
+    columns = decode_block(payload)
     values: Iterable[Any] = columns.values
     if columns.types:
         values = [_typed(code, value) for code, value in zip(columns.types, columns.values, strict=True)]

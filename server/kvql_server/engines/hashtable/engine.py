@@ -143,8 +143,9 @@ class HashTableEngine:
         store = self._store
         with store.mutex:
             now = self._clock.now()
-            if store.wheel.earliest <= now:
-                self._expire(now, transactions)
+            due = transactions[0].time if len(transactions) == 1 and transactions[0].time else now
+            if store.wheel.earliest <= due:
+                self._expire(due, transactions)
             payloads = record.encode_transactions(transactions)
             if self._max_bytes is not None:
                 self._check_memory(transactions)
@@ -358,6 +359,10 @@ class HashTableEngine:
             else:
                 self._begin(job)
                 job.start()
+
+    def expire_due(self) -> None:
+        with self._store.mutex:
+            self._expire_all(self._clock.now())
 
     def _expire_all(self, now: int) -> None:
         """What is due gets its commit before a checkpoint leaves it out; without space it stays for the next one."""

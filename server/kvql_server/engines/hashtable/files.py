@@ -6,9 +6,12 @@ Only offsets, never positions; no buffering; a short write is reported and not h
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
-from typing import Protocol
+import stat
+import time
+from typing import Final, Protocol
 
 from kvql_server.engines import base
 
@@ -33,6 +36,14 @@ class File(Protocol):
         """When this returns, what was written is on the disk."""
 
     def close(self) -> None: ...
+
+
+class Reader(Protocol):
+    """What it takes to look at a folder; :class:`Files` can do it, and so can something that changes nothing."""
+
+    def names(self, folder: str) -> list[str]: ...
+
+    def open(self, path: str) -> File: ...
 
 
 class Lock(Protocol):
@@ -103,21 +114,22 @@ class OsFile:
             self._fd = -1
 
 
+LOCK: Final = "LOCK"
+LOCK_AGAIN_S: Final = 0.05
+"""``kvql-server status`` holds the lock for a moment to see whether somebody else does."""
+
+
 class OsLock:
     """``flock`` on the file LOCK; unlike ``lockf`` it is not lost when the process opens and closes the file again."""
 
     def __init__(self, folder: str) -> None:
-        path = os.path.join(folder, "LOCK")
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = os.pread(self._fd, 20, 0).decode("ascii", "replace").strip()
-            os.close(self._fd)
-            who = f"process {owner}" if owner.isdigit() else "another process"
-            raise base.Locked(
-                f"the store in {folder} is in use by {who}; stop it, or connect to it instead of opening the folder"
-            ) from None
+        self._fd = os.open(os.path.join(folder, LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if not _flock(self._fd, fcntl.LOCK_EX):
+            time.sleep(LOCK_AGAIN_S)
+            if not _flock(self._fd, fcntl.LOCK_EX):
+                owner = _owner(self._fd)
+                os.close(self._fd)
+                raise _locked(folder, owner)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
@@ -126,6 +138,80 @@ class OsLock:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)
             self._fd = -1
+
+
+class OsSharedLock:
+    """Keeps others from opening the store while it is looked at, and writes nothing, not even to LOCK.
+
+    Without a LOCK there is nobody to keep out but who comes later; ``came`` tells whether somebody did.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, LOCK)
+        self._fd = -1
+        self._absent = False
+        try:
+            self._fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._absent = True
+            return
+        if not _flock(self._fd, fcntl.LOCK_SH):
+            owner = _owner(self._fd)
+            os.close(self._fd)
+            raise _locked(folder, owner)
+
+    @property
+    def came(self) -> bool:
+        return self._absent and os.path.exists(self._path)
+
+    def release(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def lock_owner(folder: str) -> tuple[bool, int | None]:
+    """Whether a process has the store open, and the id in LOCK: its own, or of one that did not close the store."""
+    try:
+        fd = os.open(os.path.join(folder, LOCK), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False, None
+    try:
+        owner = _owner(fd)
+        return not _flock(fd, fcntl.LOCK_SH), owner
+    finally:
+        os.close(fd)
+
+
+def _flock(fd: int, how: int) -> bool:
+    try:
+        fcntl.flock(fd, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _owner(fd: int) -> int | None:
+    text = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def _locked(folder: str, owner: int | None) -> base.Locked:
+    who = f"process {owner}" if owner is not None and is_alive(owner) else "another process"
+    return base.Locked(
+        f"the store in {folder} is in use by {who}; stop it, or connect to it instead of opening the folder"
+    )
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is such a process: after ``kill -9`` the id in LOCK is of one that is gone."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 class OsFiles:
@@ -161,3 +247,18 @@ class OsFiles:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+class OsReader:
+    """:class:`Reader` that cannot change anything: what it opens is open for reading."""
+
+    def names(self, folder: str) -> list[str]:
+        return sorted(os.listdir(folder))
+
+    def open(self, path: str) -> OsFile:
+        # without O_NONBLOCK a pipe of that name would hold us for ever
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.EINVAL, "not a regular file", path)
+        return OsFile(fd)

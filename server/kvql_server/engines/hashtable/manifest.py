@@ -61,7 +61,9 @@ def decode(data: bytes, path: str) -> Manifest:
     try:
         version = msgspec.json.decode(body, type=_Format).format
         if version > FORMAT:
-            raise base.Corrupted(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
+            raise base.NewerFormat(
+                f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release"
+            )
         return msgspec.json.decode(body, type=Manifest)
     except msgspec.DecodeError as e:
         raise base.Corrupted(f"{path} is damaged: {e}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 from zlib import crc32
@@ -13,6 +13,7 @@ import msgspec
 from kvql.values import Json, Type
 from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Put, Write
+from kvql_server.engines.hashtable.files import File
 
 FORMAT: Final = 1
 
@@ -27,11 +28,13 @@ _PREFIX: Final = struct.Struct("<4sBBHI")
 _REST: Final = struct.Struct("<IQQqI")
 RECORD_HEADER_BYTES: Final = _RECORD.size + _CRC.size
 RECORD_EXTRA_BYTES: Final = RECORD_HEADER_BYTES + _CRC.size
+WINDOW_BYTES: Final = 4 << 20
 
 COMMIT: Final = 0
 EXPIRY: Final = 1
 RESERVE: Final = 2
 CLOSED: Final = 3
+KINDS: Final = (COMMIT, EXPIRY, RESERVE, CLOSED)
 
 _JSON: Final = int(Type.JSON)
 _DECIMAL: Final = int(Type.DECIMAL)
@@ -178,7 +181,7 @@ def read_record(data: bytes, offset: int) -> Record | None:
     if crc32(data[offset : start - 4]) != header_crc:
         return None
     if version > FORMAT:
-        raise base.Corrupted(
+        raise base.NewerFormat(
             f"a record at offset {offset} has format {version}, this release reads up to {FORMAT}; use a newer release"
         )
     end = start + length + 4
@@ -189,6 +192,51 @@ def read_record(data: bytes, offset: int) -> Record | None:
     if crc32(payload, header_crc) != crc:
         return None
     return Record(kind, epoch, previous, revision, durable, time, payload, crc, end)
+
+
+def why_not(data: bytes, offset: int, rest: int) -> str:
+    """Why :func:`read_record` found none at ``offset``, where ``rest`` bytes of the file are left."""
+    head = data[offset : offset + RECORD_HEADER_BYTES]
+    if head[:4] != RECORD_MAGIC[: len(head)]:
+        return f"no record begins here, but {bytes(head[:4])!r}"
+    if len(head) < RECORD_HEADER_BYTES:
+        return f"the header of a record is cut short ({len(head)} of {RECORD_HEADER_BYTES} bytes)"
+    if crc32(head[:-4]) != _CRC.unpack_from(head, RECORD_HEADER_BYTES - 4)[0]:
+        return "the checksum of a record's header does not match"
+    whole = _whole_length(head, 0)
+    if whole is not None and whole > rest:
+        return f"a record is cut short ({rest} of {whole} bytes)"
+    return "the checksum of a record does not match"
+
+
+def _whole_length(data: bytes, offset: int) -> int | None:
+    """How long the record at ``offset`` is, by a header that is in order."""
+    head = data[offset : offset + RECORD_HEADER_BYTES]
+    if len(head) < RECORD_HEADER_BYTES or head[:4] != RECORD_MAGIC:
+        return None
+    if crc32(head[:-4]) != _CRC.unpack_from(head, RECORD_HEADER_BYTES - 4)[0]:
+        return None
+    length: int = _RECORD.unpack_from(head)[-1]
+    return RECORD_EXTRA_BYTES + length
+
+
+def read_records(file: File, offset: int) -> Iterator[tuple[int, Record]]:
+    """The whole records from ``offset`` on, each with the offset behind it; they end where none is whole.
+
+    Through a window: a log may be larger than the memory to spare.
+    """
+    data, start = b"", offset  # ``data`` are the file's bytes from ``start`` on
+    while True:
+        read = read_record(data, offset - start)
+        if read is None:
+            wanted = _whole_length(data, offset - start) or 0
+            fresh = file.read_at(max(WINDOW_BYTES, wanted), offset)
+            if start == offset and len(fresh) <= len(data):
+                return
+            data, start = fresh, offset
+            continue
+        offset = start + read.end
+        yield offset, read
 
 
 # ── segments ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -213,7 +261,7 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
     if magic != SEGMENT_MAGIC:
         raise base.Corrupted(f"{path} is not a log segment: it starts with {data[:8]!r}")
     if version > FORMAT:
-        raise base.Corrupted(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
+        raise base.NewerFormat(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
     if _CRC.unpack_from(data, _SEGMENT.size)[0] != crc32(data[: _SEGMENT.size]):
         raise base.Corrupted(f"{path} is damaged at offset 0: the header's checksum does not match")
     return SegmentHeader(epoch, store, number)

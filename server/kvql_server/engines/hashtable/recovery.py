@@ -23,13 +23,13 @@ import msgspec
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import checkpoint, manifest, record
 from kvql_server.engines.hashtable.entries import Meta
-from kvql_server.engines.hashtable.files import Files
+from kvql_server.engines.hashtable.files import Files, Reader
 from kvql_server.engines.hashtable.manifest import Manifest, Segment
 from kvql_server.engines.hashtable.store import Store
 
 _log: Final = logging.getLogger(__name__)
 
-_OURS: Final = re.compile(r"log-([0-9]{8})\.kvl|checkpoint-[0-9]{16}\.kvc|(?:MANIFEST|checkpoint-[0-9]{16}\.kvc)\.tmp")
+OURS: Final = re.compile(r"log-([0-9]{8})\.kvl|checkpoint-[0-9]{16}\.kvc|(?:MANIFEST|checkpoint-[0-9]{16}\.kvc)\.tmp")
 _LOST_BYTES: Final = 32
 """A write that a crash lost leaves zeros where it should be; a record's header has fewer in a row."""
 
@@ -48,10 +48,11 @@ class Recovered:
     warnings: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     """Files that ``manifest`` does not name; they may go once it is the one on the disk."""
+    scans: list[Scan] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
-class _Scan:
+class Scan:
     """What replaying one segment came to; ``crc_before`` is the chain's value at its start."""
 
     segment: Segment
@@ -64,7 +65,14 @@ class _Scan:
 
 def recover(files: Files, folder: str, store: Store) -> Recovered:
     """Fill ``store``; everything that was read is durable when this returns. Refusals are :class:`base.EngineError`."""
-    found = _read_manifest(files, folder)
+    state = load(files, folder, _read_manifest(files, folder), store)
+    _cut_tails(files, folder, state)
+    _sync_all(files, folder, state.scans)
+    return state
+
+
+def load(files: Reader, folder: str, found: Manifest, store: Store) -> Recovered:
+    """The same, and nothing on the disk is changed: a refusal leaves everything as it is."""
     state = Recovered(found)
     names = files.names(folder)
     if found.checkpoint is not None:
@@ -72,11 +80,10 @@ def recover(files: Files, folder: str, store: Store) -> Recovered:
         if header.store.hex() != found.store or header.revision != found.checkpoint.revision:
             raise base.Corrupted(f"{found.checkpoint.file} in {folder} is not the checkpoint that MANIFEST names")
         state.revision, state.time = header.revision, header.time
-    scans = [_replay(files, folder, segment, state, store) for segment in found.segments]
-    _judge_tails(files, folder, scans, state)
-    _sync_all(files, folder, scans)
-    state.manifest = _drop_empty(scans, state)
-    state.log_bytes = sum(scan.end for scan in scans)
+    state.scans = [_replay(files, folder, segment, state, store) for segment in found.segments]
+    _judge_tails(folder, state.scans)
+    state.manifest = _drop_empty(state.scans, state)
+    state.log_bytes = sum(scan.end for scan in state.scans)
     state.leftovers = _leftovers(files, folder, names, state.manifest)
     # revisions that were given out and lost must not come again
     state.revision = max(state.revision, state.reserved)
@@ -87,7 +94,7 @@ def _read_manifest(files: Files, folder: str) -> Manifest:
     names = files.names(folder)
     path = os.path.join(folder, manifest.NAME)
     if manifest.NAME not in names:
-        orphan = next((name for name in names if _OURS.fullmatch(name) and not name.endswith(".tmp")), None)
+        orphan = next((name for name in names if OURS.fullmatch(name) and not name.endswith(".tmp")), None)
         if orphan is not None:
             raise base.Corrupted(
                 f"{path} is missing, though {orphan} is there; restore it, or the folder, from a backup"
@@ -105,7 +112,7 @@ def _read_manifest(files: Files, folder: str) -> Manifest:
 # ── replaying ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _replay(files: Files, folder: str, segment: Segment, state: Recovered, store: Store) -> _Scan:
+def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, store: Store) -> Scan:
     path = os.path.join(folder, segment.file)
     try:
         file = files.open(path)
@@ -121,7 +128,10 @@ def _replay(files: Files, folder: str, segment: Segment, state: Recovered, store
     crc_before, commits, offset = state.crc, 0, record.SEGMENT_HEADER_BYTES
     first = not state.records
     while True:
-        read = record.read_record(data, offset)
+        try:
+            read = record.read_record(data, offset)
+        except base.NewerFormat as e:
+            raise base.NewerFormat(f"{path}: {e}") from None
         if read is None:
             break
         if read.epoch != segment.epoch or (read.previous != state.crc and not first):
@@ -137,8 +147,13 @@ def _replay(files: Files, folder: str, segment: Segment, state: Recovered, store
         offset = read.end
     damaged = bool(data[offset:].strip(b"\0"))
     if damaged:
-        _refuse_if_not_a_crash(data, offset, segment, state, path)
-    return _Scan(segment, crc_before, offset, commits, len(data), damaged)
+        at = not_a_crash(data[offset:], segment.epoch, state.revision)
+        if at is not None:
+            raise base.Corrupted(
+                f"{path} is damaged at offset {offset}, and the record at offset {offset + at} after it is whole: this "
+                "is not the trace of a crash; restore the folder from a backup"
+            )
+    return Scan(segment, crc_before, offset, commits, len(data), damaged)
 
 
 def _carry_out(read: record.Record, state: Recovered, store: Store, path: str, offset: int) -> int:
@@ -149,8 +164,12 @@ def _carry_out(read: record.Record, state: Recovered, store: Store, path: str, o
             state.reserved = record.decode_reserve(read.payload)
             return 1
         if read.kind == record.CLOSED:
+            # where nothing was committed, it alone tells of revisions that were given out earlier and lost
+            state.revision = max(state.revision, read.revision)
             state.reserved = 0
             return 0
+        if read.kind not in record.KINDS:
+            raise ValueError(f"there is no record of kind {read.kind}")
         if read.revision <= state.revision:
             return 1  # the checkpoint has it
         payload = record.decode_payload(read.payload)
@@ -165,35 +184,40 @@ def _carry_out(read: record.Record, state: Recovered, store: Store, path: str, o
 # ── the end of the log ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _refuse_if_not_a_crash(data: bytes, offset: int, segment: Segment, state: Recovered, path: str) -> None:
-    """:class:`base.Corrupted` if records after the damage show that it was not a crash's."""
-    at = data.find(record.RECORD_MAGIC, offset + 1)
+def not_a_crash(data: bytes, epoch: int, revision: int) -> int | None:
+    """``data`` are damaged from their first byte on, and ``revision`` was the last before them: where in them a whole
+    record shows that no crash did it."""
+    at = data.find(record.RECORD_MAGIC, 1)
     gap_end = None
     while at >= 0:
         read = record.read_record(data, at)
-        if read is not None and read.epoch == segment.epoch:
+        if read is not None and read.epoch == epoch:
             gap_end = at if gap_end is None else gap_end
-            if read.durable > state.revision or bytes(_LOST_BYTES) not in data[offset:gap_end]:
-                raise base.Corrupted(
-                    f"{path} is damaged at offset {offset}, and the record at offset {at} after it is whole: this is "
-                    "not the trace of a crash; restore the folder from a backup"
-                )
+            if read.durable > revision or bytes(_LOST_BYTES) not in data[:gap_end]:
+                return at
             at = read.end - 1
         at = data.find(record.RECORD_MAGIC, at + 1)
+    return None
 
 
-def _judge_tails(files: Files, folder: str, scans: list[_Scan], state: Recovered) -> None:
-    """Cut a damaged end off, if it is the end."""
+def _judge_tails(folder: str, scans: list[Scan]) -> None:
+    """:class:`base.Corrupted` if a damaged end is not the end of the log."""
     for number, scan in enumerate(scans):
-        if not scan.damaged:
-            continue
-        path = os.path.join(folder, scan.segment.file)
         later = next((s for s in scans[number + 1 :] if s.end > record.SEGMENT_HEADER_BYTES), None)
-        if later is not None:
+        if scan.damaged and later is not None:
+            path = os.path.join(folder, scan.segment.file)
             raise base.Corrupted(
                 f"{path} is damaged at offset {scan.end}, and {later.segment.file} after it is whole: this is not the "
                 "trace of a crash; restore the folder from a backup"
             )
+
+
+def _cut_tails(files: Files, folder: str, state: Recovered) -> None:
+    """Cut a damaged end off, and keep a copy."""
+    for scan in state.scans:
+        if not scan.damaged:
+            continue
+        path = os.path.join(folder, scan.segment.file)
         file = files.open(path)
         try:
             manifest.write_whole(files, path + ".broken", file.read_at(scan.size, 0))
@@ -210,7 +234,7 @@ def _judge_tails(files: Files, folder: str, scans: list[_Scan], state: Recovered
         state.warnings.append(warning)
 
 
-def _sync_all(files: Files, folder: str, scans: list[_Scan]) -> None:
+def _sync_all(files: Files, folder: str, scans: list[Scan]) -> None:
     """What was read may still be on its way to the disk if only the process died; nobody may see it before it is
     there."""
     for scan in scans:
@@ -224,7 +248,7 @@ def _sync_all(files: Files, folder: str, scans: list[_Scan]) -> None:
     files.sync_folder(folder)
 
 
-def _drop_empty(scans: list[_Scan], state: Recovered) -> Manifest:
+def _drop_empty(scans: list[Scan], state: Recovered) -> Manifest:
     """Segments at the end that hold nothing need not be read again; the chain goes on from before them."""
     kept = list(scans)
     while kept and not kept[-1].commits:
@@ -232,14 +256,14 @@ def _drop_empty(scans: list[_Scan], state: Recovered) -> Manifest:
     return msgspec.structs.replace(state.manifest, segments=tuple(scan.segment for scan in kept))
 
 
-def _leftovers(files: Files, folder: str, names: list[str], found: Manifest) -> list[str]:
+def _leftovers(files: Reader, folder: str, names: list[str], found: Manifest) -> list[str]:
     """What an interrupted change left behind; files of others are never touched."""
     known = {segment.file for segment in found.segments}
     if found.checkpoint is not None:
         known.add(found.checkpoint.file)
     out: list[str] = []
     for name in names:
-        match = _OURS.fullmatch(name)
+        match = OURS.fullmatch(name)
         if match is None or name in known:
             continue
         path = os.path.join(folder, name)
@@ -260,7 +284,7 @@ def remove_leftovers(files: Files, paths: list[str]) -> None:
             files.remove(path)
 
 
-def _has_records(files: Files, path: str) -> bool:
+def _has_records(files: Reader, path: str) -> bool:
     file = files.open(path)
     try:
         return record.read_record(file.read_at(file.size(), 0), record.SEGMENT_HEADER_BYTES) is not None

@@ -107,7 +107,11 @@ class Snapshot:
 
     async def count(self, namespace: str) -> int:
         table = self.table(namespace)
-        return 0 if table is None else table.count(self.revision, self.time)
+        if table is None:
+            return 0
+        if table.changed <= self.revision and self._store.wheel.earliest > self.time:
+            return table.live  # nothing of it is over yet
+        return table.count(self.revision, self.time)
 
     def close(self) -> None:
         if self._open:

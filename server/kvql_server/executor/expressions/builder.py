@@ -13,13 +13,14 @@ values of the groups as ``k`` and those of the aggregates as ``e``.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Final
 
 from kvql import errors
 from kvql.codec import decode_values
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
-from kvql.values import NESTING_MAX, Type, from_micros, type_of
+from kvql.values import NESTING_MAX, Json, Type, from_micros, type_of
 from kvql_server.executor import operators
 from kvql_server.executor.aggregates import AGGREGATES
 from kvql_server.executor.expressions import conditions, runtime, values
@@ -47,13 +48,29 @@ Handler = Callable[["Builder", pb.Step, list[Item]], Item]
 _ONE: Final = frozenset({pb.OP_NOT, pb.OP_IS_NULL, pb.OP_IS_MISSING, pb.OP_NEGATE, pb.OP_PLUS, pb.OP_FIELD})
 _CONDITIONS: Final = frozenset({"WHERE", "HAVING", "ON CONFLICT"})
 """Clauses that are likelier than others to be where a value should have been a BOOLEAN."""
-_NONE: Final = frozenset({pb.OP_CONSTANT, pb.OP_COLUMN, pb.OP_STAR})
+_NONE: Final = frozenset({pb.OP_CONSTANT, pb.OP_COLUMN, pb.OP_STAR, pb.OP_SUBQUERY})
 _KEPT_STEPS: Final = 1_000
 """Steps of a statement up to which what is compiled for it is kept for the next one of its shape."""
 _PATHS_LOOKED_AROUND: Final = 50
 """Fields of a statement for which a similar name is looked for where no row has them."""
 _PATH_MAX: Final = NESTING_MAX
 """Steps into a JSON value: what lies deeper cannot be stored."""
+
+
+_LIGHT: Final = _NONE | {
+    pb.OP_AND, pb.OP_OR, pb.OP_NOT, pb.OP_IS_NULL, pb.OP_IS_MISSING, pb.OP_BETWEEN, pb.OP_STARTS_WITH, pb.OP_CASE,
+    pb.OP_ADD, pb.OP_SUBTRACT, pb.OP_MULTIPLY, pb.OP_DIVIDE, pb.OP_MODULO, pb.OP_NEGATE, pb.OP_PLUS,
+}  # fmt: skip
+_COMPARISONS: Final = frozenset({pb.OP_EQ, pb.OP_NE, pb.OP_LT, pb.OP_LE, pb.OP_GT, pb.OP_GE, pb.OP_DISTINCT})
+
+
+def _is_heavy(op: int, item: Item, children: Sequence[Item]) -> bool:
+    """Whether the length of the value matters for what an operator takes."""
+    if item.is_constant:
+        return False
+    if op in _COMPARISONS:
+        return not any(child.is_key or (child.is_constant and type(child.value) is not Json) for child in children)
+    return op != pb.OP_IN or not children[0].is_key
 
 
 def operands(step: pb.Step) -> int:
@@ -106,7 +123,11 @@ class Builder:
         self.paths: dict[tuple[str, tuple[str | int, ...]], FieldPath] = {}
         """By the source of the value that is reached into, and the steps."""
         self.heavy = False
-        """Whether a row may take long (texts are searched): others then get their turn more often."""
+        """Whether what a row takes grows with the length of its value."""
+        self.extra = 0
+        """What a row takes beside its steps, in steps: a search by a long pattern is more than one."""
+        self.subqueries: Sequence[tuple[Any, Type | None]] | None = None
+        """What OP_SUBQUERY stands for, value and type; None where no subquery may stand."""
         self.base = 0
         """Steps of the statement's programs before the one at hand: errors count over all of them."""
         self._decode = Decoder()
@@ -135,6 +156,17 @@ class Builder:
         """``value`` as an operand; ``kind`` is its type if it is NULL of one."""
         known = kind if value is None else type_of(value)
         return Item(self.bind(value), is_constant=True, value=value, type=known)
+
+    def _subquery(self, place: int) -> Item:
+        """The value that was read for it already."""
+        if self.subqueries is None:
+            raise errors.error(
+                errors.NOT_SUPPORTED, "a subquery is supported in ASSERT and LET only",
+                hint="a subquery itself holds none",
+            )  # fmt: skip
+        if place >= len(self.subqueries):
+            raise malformed("a subquery is missing")
+        return self.constant(*self.subqueries[place])
 
     def function(self, body: str) -> str:
         """The call of a new function with this body (lines with their indent)."""
@@ -241,6 +273,8 @@ class Builder:
             if step.argument >= len(constants):
                 raise malformed("a constant is missing")
             item = self.constant(constants[step.argument])
+        elif op == pb.OP_SUBQUERY:
+            item = self._subquery(step.argument)
         elif op == pb.OP_COLUMN:
             item = self._column(names_of(names, step.argument, step.arity or 1), at)
         elif op == pb.OP_CALL:
@@ -251,6 +285,7 @@ class Builder:
             item = self._operator(step, names, children)
         if self.grouping is not None:
             item = self._grouped(item, step, at, names, children)
+        self.heavy = self.heavy or (op not in _LIGHT and _is_heavy(op, item, children))
         item = self._shallow(item)
         if not item.is_constant:
             made = min(len(self.functions) - before, 2)
@@ -336,6 +371,8 @@ class Builder:
         """A piece of the JSON value whose source is ``value``."""
         if len(steps) > _PATH_MAX:
             raise errors.error(errors.TOO_COMPLEX, f"JSON is nested at most {_PATH_MAX} levels deep")
+        self.heavy = True
+        self.extra += 10
         path = self.paths.get((value, steps))
         if path is None:
             path = self.paths[value, steps] = FieldPath(
@@ -355,7 +392,6 @@ class Builder:
                 raise values.unknown(name)
             what = "*" if any(c.is_star for c in children) else "FILTER" if step.flags & FILTER else "DISTINCT"
             raise errors.error(errors.SYNTAX, f"{what} belongs to aggregates, and {shown(name)} is none")
-        self.heavy = True
         if name == "now":
             if children:
                 raise errors.error(errors.UNKNOWN_FUNCTION, f"function now takes 0 arguments, not {len(children)}")
@@ -396,7 +432,7 @@ class Builder:
 
 def inside_aggregates(expression: pb.Expression) -> frozenset[int]:
     """The places of the steps that belong to an argument of an aggregate."""
-    found: set[int] = set()
+    found: list[range] = []
     starts: list[int] = []
     for at, step in enumerate(expression.steps):
         count = operands(step)
@@ -405,8 +441,10 @@ def inside_aggregates(expression: pb.Expression) -> frozenset[int]:
         starts.append(start)
         name = expression.names[step.argument] if step.argument < len(expression.names) else ""
         if step.op == pb.OP_CALL and name.lower() in AGGREGATES:
-            found.update(range(start, at))
-    return frozenset(found)
+            while found and found[-1].start >= start:
+                found.pop()  # a part of this one
+            found.append(range(start, at))
+    return frozenset(chain.from_iterable(found))
 
 
 def shown(name: str) -> str:

@@ -141,8 +141,8 @@ def starts_with(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
 
 
 def like(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
-    builder.heavy = True
     operand, pattern, *rest = operands
+    builder.extra += 100  # where it holds a _, character by character
     insensitive = bool(step.flags & INSENSITIVE)
     escape = rest[0] if step.flags & HAS_ESCAPE else builder.constant("\\")
     depth = deepest(operands)
@@ -153,6 +153,7 @@ def like(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
         return builder.constant(None, Type.BOOLEAN)
     if type(pattern.value) is not str or type(escape.value) is not str:
         raise operators.no_operator("LIKE", "", pattern.value)
+    builder.extra += len(pattern.value) // 4
     compiled = compiled_like(pattern.value, escape.value, insensitive)
     path = like_path(compiled, pattern.value) if operand.is_key and not insensitive else FULL
     code = f"matches({operand.code}, {builder.bind(compiled.matches)}, skipped, {_row(builder)})"
@@ -161,8 +162,8 @@ def like(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
 
 def match(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     """``~`` and its kin."""
-    builder.heavy = True
     operand, pattern = operands
+    builder.extra += 10
     insensitive = bool(step.flags & INSENSITIVE)
     if not pattern.is_constant:
         code = f"match({operand.code}, {pattern.code}, {insensitive}, skipped, {_row(builder)})"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from hashlib import blake2b
 from itertools import islice
 from types import CodeType
 from typing import Any, Final, TypeAlias
@@ -33,8 +32,7 @@ _SOURCES: Final = "sources"
 
 
 def _compiled(source: str) -> CodeType:
-    name = blake2b(source.encode(), digest_size=8).hexdigest()
-    return compile(source, f"<generated {name}>", "exec")
+    return compile(source, f"<generated {hash(source):x}>", "exec")
 
 
 _compiled_once = lru_cache(maxsize=1024)(_compiled)

@@ -1,4 +1,4 @@
-"""A program of the wire as the expression that a person would write, for EXPLAIN."""
+"""A program of the wire as the expression that a person would write, for EXPLAIN and for ASSERT."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ _Part = tuple[str, int]
 """Text and how tightly its outermost operator binds."""
 
 
-def text(expression: pb.Expression) -> str:
-    """The expression, cut if it is long."""
+def text(expression: pb.Expression, subqueries: Sequence[pb.SelectCommand] = ()) -> str:
+    """The expression, cut if it is long; ``subqueries`` are those that its steps name."""
     from kvql_server.executor.expressions.builder import operands
 
     constants = decode_values(expression.constants, intervals=True)
@@ -45,10 +45,38 @@ def text(expression: pb.Expression) -> str:
         children = stack[len(stack) - count :]
         del stack[len(stack) - count :]
         try:
+            if step.op == pb.OP_SUBQUERY:
+                stack.append(_cut((f"({_select(subqueries[step.argument])})", _ATOM)))
+                continue
             stack.append(_cut(_step(step, expression.names, constants, children)))
         except (IndexError, ValueError):
             raise errors.error(errors.INVALID, "malformed expression: an operand is missing") from None
     return stack[-1][0] if stack else ""
+
+
+def _select(command: pb.SelectCommand) -> str:
+    parts = ["SELECT DISTINCT" if command.distinct else "SELECT"]
+    parts.append(", ".join(text(p.expression) + (f" AS {p.name}" if p.aliased else "") for p in command.projections))
+    if command.namespace:
+        parts.append(f"FROM {command.namespace}")
+    if command.HasField("where"):
+        parts.append(f"WHERE {text(command.where)}")
+    if command.group_by or command.group_all:
+        parts.append(f"GROUP BY {', '.join(map(text, command.group_by)) or 'ALL'}")
+    if command.HasField("having"):
+        parts.append(f"HAVING {text(command.having)}")
+    if command.order_by:
+        parts.append(f"ORDER BY {', '.join(map(_ordering, command.order_by))}")
+    parts += [f"LIMIT {command.limit}"] * command.HasField("limit")
+    parts += [f"OFFSET {command.offset}"] * bool(command.offset)
+    return " ".join(parts)
+
+
+def _ordering(ordering: pb.Ordering) -> str:
+    out = text(ordering.expression) + (" DESC" if ordering.descending else "")
+    if ordering.HasField("nulls_first"):
+        out += " NULLS FIRST" if ordering.nulls_first else " NULLS LAST"
+    return out
 
 
 def _cut(part: _Part) -> _Part:

@@ -1,0 +1,106 @@
+"""What records must be to each other, beyond their checksums: revisions without gaps, times that never run backwards,
+payloads that a store writes."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+import msgspec
+
+from kvql_server.engines.hashtable import record
+from kvql_server.engines.hashtable.record import Record
+from kvql_server.tools.values import why_no_writes
+
+COMMITS: Final = (record.COMMIT, record.EXPIRY)
+
+
+class Wrong(NamedTuple):
+    """Why a record cannot be what a store wrote, though its checksums match."""
+
+    reason: str
+    refused: bool
+    """Whether a start would see it."""
+
+
+class Sequence:
+    """The revisions that a log tells of, record by record; ``start`` is the checkpoint's, 0 without one."""
+
+    def __init__(self, start: int) -> None:
+        self.revision = start
+        """As a start has it: of the checkpoint, the last commit, the last closing."""
+        self.reserved = 0
+        self.time = 0
+        self.changes = 0
+        """Of the last commit."""
+        self._start = start
+        self._last: int | None = None  # the last revision that the log itself tells of
+        self._time: int | None = None
+        self._epoch: int | None = None
+
+    @property
+    def next_revision(self) -> int:
+        """Of the first commit after the next opening."""
+        return max(self.revision, self.reserved) + 1
+
+    def lost(self) -> None:
+        """Records are missing here: what comes next may have any revision."""
+        self._last = self._time = self._epoch = None
+        self._start = 2**63
+
+    def take(self, read: Record) -> Wrong | None:
+        """Go on with the next record; what is wrong with it. One that a start refuses changes nothing."""
+        if read.epoch != self._epoch:
+            if self.reserved and self._epoch is not None:
+                # revisions that may have been given out before this opening are left out
+                self._last = max(self._last or self._start, self.reserved)
+            self._epoch = read.epoch
+        wrong = self._why(read)
+        if wrong is not None and wrong.refused:
+            return wrong
+        self.time = max(self.time, read.time)
+        if read.kind in COMMITS:
+            self._last = read.revision
+            self._time = read.time
+            self.revision = max(self.revision, read.revision)
+        elif read.kind == record.CLOSED:
+            self._last = max(self._last or 0, read.revision)
+            self.revision = max(self.revision, read.revision)
+            self.reserved = 0
+        return wrong
+
+    def _why(self, read: Record) -> Wrong | None:
+        match read.kind:
+            case record.COMMIT | record.EXPIRY:
+                return self._commit(read)
+            case record.RESERVE:
+                try:
+                    self.reserved = record.decode_reserve(read.payload)
+                except (ValueError, msgspec.DecodeError) as e:
+                    return Wrong(f"the reservation cannot be read: {e}", True)
+                return None
+            case record.CLOSED:
+                if read.payload:
+                    return Wrong("a closing holds something", False)
+                return None
+            case kind:
+                return Wrong(f"there is no record of kind {kind}", True)
+
+    def _commit(self, read: Record) -> Wrong | None:
+        try:
+            payload = record.decode_payload(read.payload)
+        except ValueError as e:
+            return Wrong(str(e), read.revision > self.revision)
+        self.changes = len(payload.writes)
+        why = why_no_writes(payload.writes)
+        if why is not None or type(payload.user) is not str or type(payload.comment) is not str:
+            return Wrong(why or "user or comment is not text", False)
+        if self._last is None:
+            if read.revision > self._start + 1:
+                return Wrong(f"revision {read.revision} comes, {self._start + 1} was expected", False)
+        elif read.revision != self._last + 1:
+            return Wrong(f"revision {read.revision} comes, {self._last + 1} was expected", False)
+        if self._time is not None and read.time < self._time:
+            return Wrong("its time is before that of the commit before it", False)
+        if read.durable >= read.revision:
+            return Wrong("it calls itself durable before it was written", False)
+        return None
