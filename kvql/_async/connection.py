@@ -156,7 +156,7 @@ class AsyncConnection:
             raise errors.error(
                 errors.ACTIVE_TRANSACTION,
                 "a transaction is open already, and a part of it cannot be read-only",
-                hint="read_only=True belongs to the outermost block; without it, connect with autocommit=True",
+                hint="ask for read_only=True in the outermost block, or commit before this one",
             )
         self._savepoints += 1
         savepoint = ast.Name(f"kvql_{self._savepoints}")

@@ -17,7 +17,7 @@ from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server.auth import Principal
-from kvql_server.executor import Executor, Lane, Work
+from kvql_server.executor import Executor, Lane, Pages, Work
 
 INLINE_MAX: Final = 16 * 1024
 """Characters that are parsed at once: some milliseconds."""
@@ -84,17 +84,26 @@ def _parameters(command: pb.TextCommand) -> Any:
 
 
 async def carry_out(executor: Executor, one: TextStatement, lane: Lane, principal: Principal, work: Work) -> Result:
-    """One statement's result; an error carries the place of what it blames."""
+    """One statement's result; an error carries the place of what it blames, also one among the rows."""
     try:
-        return await executor.execute(one.request, lane, principal, work)
+        result = await executor.execute(one.request, lane, principal, work)
     except Error as e:
-        if e.span is None:
-            from kvql.compiler import span_of
-            from kvql.parser.assist import locate_in
+        raise _located(e, one) from None
+    rows = result.rows
+    if isinstance(rows, Pages):
+        placed = rows.on_error
+        rows.on_error = lambda e: _located(e if placed is None else placed(e), one)
+    return result
 
-            find = span_of if e.part >= pb.PART_STEP else locate_in
-            e.at(find(one.statement, e.item, e.part) or one.statement.span, one.text)
-        raise
+
+def _located(error: Error, one: TextStatement) -> Error:
+    if error.span is None:
+        from kvql.compiler import span_of
+        from kvql.parser.assist import locate_in
+
+        find = span_of if error.part >= pb.PART_STEP else locate_in
+        error.at(find(one.statement, error.item, error.part) or one.statement.span, one.text)
+    return error
 
 
 def _alone(one: TextStatement) -> bool:

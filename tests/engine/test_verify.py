@@ -1,4 +1,4 @@
-"""``verify`` says what a start would do: on whatever a crash leaves, and on files changed in every way we can think of."""
+"""``verify`` says what a start would do: on whatever a crash leaves, and on files changed in every way."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from kvql_server.tools.examine import Examination, NoStore, examine
 from kvql_server.tools.findings import Effect
 
 from tests.engine.disk import Disk
-from tests.engine.test_crash import PowerLoss, Run, abandon, step
+from tests.engine.test_crash import PowerLoss, Run, abandon, state_of, step
 from tests.engine.test_damage import RECORDS, commit, ends, log_of, store  # noqa: F401 - a fixture
 
 FOLDER = "/store"
@@ -45,28 +45,35 @@ def agrees(done: Examination, started: Effect | None) -> bool:
     return Effect.REFUSED not in found and (started is Effect.CUT) == (Effect.CUT in found)
 
 
-def small_store() -> Disk:
-    """Six openings, in all modes, some killed; a checkpoint in the middle, one never finished."""
+def small_store() -> tuple[Disk, dict[int, dict[str, Any]]]:
+    """Six openings, in all modes, some killed; checkpoints, the last one never finished. And the state at each
+    revision."""
     disk, clock = Disk(), ManualClock()
+    history: dict[int, dict[str, Any]] = {0: {}}
     for opening, mode in enumerate(("always", "interval", "always", "checkpoint", "always", "always")):
         engine = HashTableEngine.open(FOLDER, files=disk, clock=clock, sync=mode)  # type: ignore[arg-type]
         if opening == 5:
             engine.checkpoint()
         for n in range(6):
-            commit(engine, Put("a", f"k{n}", opening * 10 + n), Put("b", f"o{opening}", "x" * 40))
+            revision = commit(engine, Put("a", f"k{n}", opening * 10 + n), Put("b", f"o{opening}", "x" * 40))
+            history[revision] = state_of(engine)
         if opening == 2:
             engine.checkpoint()
-            commit(engine, Delete("a", "k1"), Put("a", "ttl", 1, clock.now() + 10**9))
+            revision = commit(engine, Delete("a", "k1"), Put("a", "ttl", 1, clock.now() + 10**9))
+            history[revision] = state_of(engine)
         if opening == 5:
+            revision = commit(engine, Put("a", "more", 1))
+            history[revision] = state_of(engine)
             fail_the_checkpoint(disk, engine)
-            commit(engine, Put("a", "last", 1))
+            revision = commit(engine, Put("a", "last", 1))
+            history[revision] = state_of(engine)
         if opening in (0, 2):
             engine.close_now()
         else:
             engine._log.flush()
             abandon(engine)
             disk.killed()
-    return disk
+    return disk, history
 
 
 def fail_the_checkpoint(disk: Disk, engine: HashTableEngine) -> None:
@@ -76,7 +83,6 @@ def fail_the_checkpoint(disk: Disk, engine: HashTableEngine) -> None:
         if name == "create" and path.endswith(".kvc.tmp"):
             raise OSError(28, "no space left on device")
 
-    commit(engine, Put("a", "more", 1))
     disk.on_call = fail
     with pytest.raises(base.EngineError):
         engine.checkpoint()
@@ -181,7 +187,7 @@ def mutated(disk: Disk, rng: random.Random) -> tuple[Disk, str]:
 @pytest.mark.parametrize("seed", range(10))
 def test_the_verdict_is_what_a_start_does(seed: int) -> None:
     rng = random.Random(seed)
-    whole = small_store()
+    whole, _ = small_store()
     assert examine(whole, FOLDER).effect is None
     outcomes = set()
     for _ in range(200):

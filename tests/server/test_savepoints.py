@@ -116,6 +116,19 @@ def test_only_savepoints_have_names(local: LocalSession) -> None:
     assert refusal(local, act(COMMIT)).sqlstate == "25P02", "the transaction is still there, and has failed"
 
 
+def test_no_way_back_into_a_transaction_that_was_ended(local: LocalSession) -> None:
+    local.execute(act(BEGIN))
+    local.execute(point(SAVEPOINT))
+    transaction = local._lane.transaction
+    assert transaction is not None
+    transaction.abandon("the transaction was idle for too long and has been rolled back")
+    for action in (ROLLBACK_TO, SAVEPOINT, RELEASE):
+        error = refusal(local, point(action))
+        assert error.sqlstate == "25P02" and "idle for too long" in error.message
+    local.execute(act(ROLLBACK))
+    local.execute(act(COMMIT))
+
+
 def test_the_number_of_savepoints_is_bounded(local: LocalSession) -> None:
     local.execute(act(BEGIN))
     for n in range(1_000):

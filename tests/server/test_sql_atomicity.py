@@ -105,7 +105,7 @@ def test_a_reader_never_sees_half_of_a_statement(running: Server) -> None:
         fill(writer, 20_000)
         stop = threading.Event()
         seen: set[tuple[int, int, int]] = set()
-        failures: list[BaseException] = []
+        failures: list[Exception] = []
 
         def read() -> None:
             try:
@@ -113,7 +113,7 @@ def test_a_reader_never_sees_half_of_a_statement(running: Server) -> None:
                     seen.update(rows(reader, "SELECT min(value), max(value), count(*) FROM t"))
                     pairs = rows(reader, "SELECT value FROM t")
                     seen.add((min(pairs)[0], max(pairs)[0], len(pairs)))
-            except BaseException as e:  # for the test to see
+            except Exception as e:  # noqa: BLE001 - for the test to see
                 failures.append(e)
 
         thread = threading.Thread(target=read)

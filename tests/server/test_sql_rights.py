@@ -1,4 +1,4 @@
-"""The SQL forms, EXPLAIN and DRY RUN of a namespace that is somebody else's: as if it did not exist, whatever is asked."""
+"""The SQL forms, EXPLAIN and DRY RUN of a namespace that is somebody else's: as if it did not exist."""
 
 from __future__ import annotations
 
@@ -112,8 +112,10 @@ def test_what_is_somebody_elses_cannot_be_written(people: dict[str, Wire], name:
 
 
 @pytest.mark.parametrize("mode", [pb.MODE_EXPLAIN, pb.MODE_EXPLAIN_ANALYZE, pb.MODE_DRY_RUN])
-@pytest.mark.parametrize("short", ["GET a", "HAS a", "COUNT", "SHOW KEYS", "SHOW DATA", "PUT b 1", "UPSERT a 1", "UPDATE a 1",
-                                   "DELETE a", "EXPIRE a 60s", "PERSIST a"])  # fmt: skip
+@pytest.mark.parametrize("short", [
+    "GET a", "HAS a", "COUNT", "SHOW KEYS", "SHOW DATA", "PUT b 1", "UPSERT a 1", "UPDATE a 1", "DELETE a",
+    "EXPIRE a 60s", "PERSIST a",
+])  # fmt: skip
 def test_modes_of_short_forms_ask_the_same_rights(people: dict[str, Wire], short: str, mode: int) -> None:
     prefix = {pb.MODE_EXPLAIN: "EXPLAIN", pb.MODE_EXPLAIN_ANALYZE: "EXPLAIN ANALYZE", pb.MODE_DRY_RUN: "DRY RUN"}[mode]  # type: ignore[index]
     reads = short.split()[0] in ("GET", "HAS", "COUNT", "SHOW")

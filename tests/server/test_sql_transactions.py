@@ -1,4 +1,4 @@
-"""SQL inside BEGIN … COMMIT: what a transaction sees of itself, what DRY RUN and EXPLAIN leave behind, who is in whose way."""
+"""SQL inside BEGIN … COMMIT: what a transaction sees of itself, what DRY RUN leaves behind, who is in whose way."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ QUERIES = (
 def _operation(random_: random.Random) -> str:
     key, value = f"{random_.choice('ab')}{random_.randrange(8)}", random_.randrange(12)
     return random_.choice([
-        f"UPSERT {key} {value}", f"UPSERT {key} {value} TTL 1h", f"UPDATE t SET value = value + {value} WHERE key = '{key}'",
+        f"UPSERT {key} {value}", f"UPSERT {key} {value} TTL 1h",
+        f"UPDATE t SET value = value + {value} WHERE key = '{key}'",
         f"UPDATE t SET value = value - 1 WHERE value > {value}", f"DELETE FROM t WHERE key = '{key}'",
         f"DELETE FROM t WHERE value = {value}", "UPDATE t SET expires_at = now() - 1s WHERE value = 3",
         "UPDATE t SET expires_at = NULL WHERE key < 'a5'",
@@ -95,9 +96,10 @@ def test_a_pair_that_is_over_is_gone_for_the_transaction_that_put_it(store: Open
     connection.execute("USE t")
     connection.execute("PUT a 1")
     connection.execute("BEGIN")
-    over = "INSERT INTO t (key, value, expires_at) VALUES ('b', 2, now() - 1h) RETURNING key, value, NEW.expires_at < now()"
+    over = "INSERT INTO t (key, value, expires_at) VALUES ('b', 2, now() - 1h) RETURNING key, value, expires_at < now()"
     assert rows(connection, over) == [("b", 2, True)]
-    assert rows(connection, "UPDATE t SET expires_at = now() - 1s RETURNING key, OLD.expires_at, NEW.value") == [("a", None, 1)]
+    over = "UPDATE t SET expires_at = now() - 1s RETURNING key, OLD.expires_at, NEW.value"
+    assert rows(connection, over) == [("a", None, 1)]
     assert rows(connection, "SELECT * FROM t") == []
     assert rows(connection, "SELECT count(*) FROM t") == [(0,)]
     assert rows(connection, "HAS a, b") == [("a", False), ("b", False)]
@@ -186,7 +188,8 @@ def test_a_comment_is_that_of_the_write(store: Open) -> None:
     connection = store()
     connection.execute("USE t")
     connection.execute("INSERT INTO t VALUES ('a', 1) COMMENT 'first'")
-    assert rows(connection, "UPDATE t SET value = 2 RETURNING OLD.comment, comment COMMENT 'second'") == [("first", "second")]
+    both = "UPDATE t SET value = 2 RETURNING OLD.comment, comment COMMENT 'second'"
+    assert rows(connection, both) == [("first", "second")]
     assert rows(connection, "SELECT comment FROM t") == [("second",)]
     connection.execute("EXPLAIN ANALYZE UPDATE t SET value = 3 COMMENT 'third'")
     assert rows(connection, "SELECT comment FROM t") == [("third",)]
@@ -305,7 +308,8 @@ def test_nothing_of_a_failed_statement_stays(store: Open) -> None:
         "INSERT INTO main VALUES ('fresh', 1), ('k00001', 2)", "UPDATE main SET value = value || now() - now()",
         "UPDATE main SET value = 1 RETURNING 1 / (OLD.value - 9999)",
         "INSERT INTO main VALUES ('fresh', 1), ('k00001', 2) ON CONFLICT DO UPDATE SET value = 1 / 0",
-        "DELETE FROM main RETURNING value / (value - 9000)", "EXPLAIN ANALYZE UPDATE main SET value = 1 / (value - 9999)",
+        "DELETE FROM main RETURNING value / (value - 9000)",
+        "EXPLAIN ANALYZE UPDATE main SET value = 1 / (value - 9999)",
     ):  # fmt: skip
         refused(connection, statement)
         assert rows(connection, "SELECT sum(value), count(*), max(revision) FROM main") == before, statement

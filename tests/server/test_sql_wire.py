@@ -1,4 +1,4 @@
-"""The SQL forms as anybody may send them: every call, every mode, answers too large for a message, readers that stop."""
+"""The SQL forms as anybody may send them: every call and mode, answers too large for a message, readers that stop."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def _large(wire: Wire, count: int = 6) -> None:
 
 
 @pytest.mark.parametrize("statement", [
-    "UPDATE big SET expires_at = now() + 1h RETURNING value", "DELETE FROM big RETURNING *", "DELETE k0, k1, k2, k3, k4",
+    "UPDATE big SET expires_at = now() + 1h RETURNING value", "DELETE FROM big RETURNING *",
+    "DELETE k0, k1, k2, k3, k4",
     "INSERT INTO big VALUES ('k0', 1), ('k1', 1), ('k2', 1), ('k3', 1), ('k4', 1)"
     " ON CONFLICT DO UPDATE SET value = EXCLUDED.value RETURNING OLD.value",
 ])  # fmt: skip
@@ -144,14 +145,16 @@ def test_a_write_whose_answer_cannot_be_sent_is_not_carried_out(admin: Wire, sta
 def test_rows_of_any_size_fit_into_messages(admin: Wire) -> None:
     """A chunk of small rows and a row that nearly fills a message do not leave together."""
     admin.execute(put([("a", "y" * 230_000), ("b", "x" * 980_000)], "big"))
-    statement = "SELECT CASE WHEN key = 'a' THEN value ELSE value || value || value || value || substr(value, 1, 120000) END FROM big"
+    four = "value || value || value || value || substr(value, 1, 120000)"
+    statement = f"SELECT CASE WHEN key = 'a' THEN value ELSE {four} END FROM big"
     for order in ("", " ORDER BY key DESC"):
         session = admin.session()
         answer = session.ask(command(f"{statement}{order}", "big", id=1))
         assert answer.WhichOneof("outcome") == "done"
         assert sorted(len(value) for (value,) in session.rows_of(1)) == [230_000, 4_040_000]
         # one row, behind another answer
-        session.send(command(f"{statement} WHERE key = 'a'", "big", id=2), command(f"{statement} WHERE key = 'b'", "big", id=3))
+        small, large = f"{statement} WHERE key = 'a'", f"{statement} WHERE key = 'b'"
+        session.send(command(small, "big", id=2), command(large, "big", id=3))
         session.receive(2, 3)
         assert len(session.rows_of(3)[0][0]) == 4_040_000
         update = "UPDATE big SET expires_at = NULL WHERE key = '{}' RETURNING value || value || value || value"
@@ -216,12 +219,14 @@ PLACES = [
     ("DRY RUN UPDATE t SET value = '𝄞', expires_at = 'x'", "'x'"),
     ("EXPLAIN ANALYZE DELETE FROM t WHERE key = '𝄞' OR lower(value) = 'x'", "lower(value)"),
     ("INSERT INTO t VALUES ('é', 1), ('b', 2 / 0)", "2 / 0"),
-    ("INSERT INTO t VALUES ('é', 1), (7, 2)", "7"), ("INSERT INTO t VALUES ('é', 1), ('a', 2)", "'a'"),
+    ("INSERT INTO t VALUES ('é', 1), (7, 2)", "7"),
+    ("INSERT INTO t VALUES ('é', 1), ('a', 2)", "'a'"),
     ("INSERT INTO t (key, värde) VALUES ('a', 1)", "värde"),
     ("INSERT INTO t VALUES ('a', 1) ON CONFLICT DO UPDATE SET value = value / 0", "value / 0"),
-    ("SELECT 'é' FROM t GROUP BY value HAVING key = 'x'", "key"), ("SELECT 'é' FROM t ORDER BY 7", "7"),
+    ("SELECT 'é' FROM t GROUP BY value HAVING key = 'x'", "key"),
+    ("SELECT 'é' FROM t ORDER BY 7", "7"),
     ("SELECT value" + " + 1" * 30 + " + key FROM t", "value" + " + 1" * 30 + " + key"),
-    ("SELECT 'é', value" + " + 1" * 300 + " - key + 2 FROM t", "value" + " + 1" * 300 + " - key"),
+    ("SELECT 'é', value" + " + 1" * 300 + " - key + 2 FROM t", "value" + " + 1" * 300 + " - key + 2"),
 ]
 
 
@@ -253,8 +258,9 @@ def test_rows_come_before_the_error_of_a_later_row(pair: Wire) -> None:
 
 def test_values_of_every_type_come_back_through_every_form(admin: Wire) -> None:
     statement = (
-        "INSERT INTO t VALUES ('a', NULL), ('b', TRUE), ('c', -9223372036854775807 - 1), ('d', 0.10), ('e', 'NaN'::float),"
-        " ('f', e'\\u00e9'), ('g', x'00ff'), ('h', TIMESTAMP '0001-01-01'), ('i', {\"a\": [1.50, null]}) RETURNING value"
+        "INSERT INTO t VALUES ('a', NULL), ('b', TRUE), ('c', -9223372036854775807 - 1), ('d', 0.10),"
+        " ('e', 'NaN'::float), ('f', e'\\u00e9'), ('g', x'00ff'), ('h', TIMESTAMP '0001-01-01'),"
+        " ('i', {\"a\": [1.50, null]}) RETURNING value"
     )
     returned = admin.rows(text(statement))
     again = admin.rows(text("SELECT value FROM t"))

@@ -56,7 +56,7 @@ class Work:
         if self.cancelled:
             raise errors.error(errors.CANCELLED, "canceling statement due to user request")
         if time.monotonic() > self._deadline_s:
-            raise errors.error(errors.CANCELLED, "canceling statement due to statement timeout")
+            raise overdue()
 
     @property
     def left_s(self) -> float:
@@ -78,6 +78,10 @@ class Work:
     def saw(self, revision: int) -> None:
         if revision > self.revision:
             self.revision = revision
+
+
+def overdue() -> Error:
+    return errors.error(errors.CANCELLED, "canceling statement due to statement timeout")
 
 
 class Lane:

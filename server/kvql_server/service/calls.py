@@ -22,6 +22,7 @@ from kvql_server.catalog import User
 from kvql_server.engines import base
 from kvql_server.engines.base import Engine
 from kvql_server.executor import WRITES, Executor, Lane, Pages, Work, engine_error
+from kvql_server.executor.call import overdue
 from kvql_server.passwords import Throttle, Verifier
 from kvql_server.service.answers import chunks, fill_done, fill_error, fill_rows, header
 from kvql_server.service.session import Session
@@ -291,8 +292,7 @@ async def _write_in_time(context: Context[Any, Any], response: pb.Response, work
         async with asyncio.timeout(work.left_s):
             await context.write(response)
     except TimeoutError:
-        work.check()
-        raise
+        raise overdue() from None
 
 
 async def _one_page(rows: Any) -> Any:

@@ -181,7 +181,7 @@ class Session:
             return
         for state in self._lanes.values():
             transaction = state.lane.transaction
-            if transaction is None or state.task is not None or transaction.failed:
+            if transaction is None or state.task is not None or transaction.failure:
                 continue
             if now_s - transaction.last_used_s > self._settings.transaction_idle_s:
                 transaction.abandon("the transaction was idle for too long and has been rolled back")

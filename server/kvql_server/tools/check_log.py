@@ -78,7 +78,8 @@ class LogCheck:
         """A file that is there and that the system does not give out."""
         self.newer = False
         """Whether something is of a newer release."""
-        self._behind = Sequence(start)
+        self.behind = Sequence(start)
+        """Of what is lost."""
         self._store = found.store
         self._checkpointed = found.checkpoint is not None
         self._pending: list[tuple[int, Finding]] = []  # damage since the last whole record, with its segment
@@ -172,8 +173,10 @@ class LogCheck:
         check.used = max(check.used, end)
         if self.lost is None and not self._follows(check, read, offset):
             self.lost = Tally()
-            self._behind.lost()
-        self._settle(offset)
+            self.behind.lost()
+        if self._pending:
+            self.behind.lost()
+            self._settle(offset)
         self._check(check, read, offset)
         if self.lost is not None:
             check.damaged = True
@@ -184,7 +187,7 @@ class LogCheck:
         self.closed = read.kind == record.CLOSED
 
     def _check(self, check: SegmentCheck, read: Record, offset: int) -> None:
-        sequence = self.sequence if self.lost is None else self._behind
+        sequence = self.sequence if self.lost is None else self.behind
         wrong = sequence.take(read)
         if read.kind in COMMITS:
             check.changes += sequence.changes
@@ -194,7 +197,7 @@ class LogCheck:
         self.findings.append(Finding(check.listed.file, offset, wrong.reason, effect))
         if wrong.refused and self.lost is None:
             self.lost = Tally()
-            self._behind.lost()
+            self.behind.lost()
 
     def _follows(self, check: SegmentCheck, read: Record, offset: int) -> bool:
         """Whether the record goes on where the last good one ended."""

@@ -129,7 +129,7 @@ def _print_hash(done: Examination) -> None:
         click.echo("no hash: a start refuses this store")
         return
     found = contents(OsReader(), done.folder, done.manifest)
-    click.echo(f"sha256:{found.hash} revision {found.revision} pairs {found.pairs}")
+    click.echo(f"sha256:{found.hash} revision {done.revision} pairs {found.pairs}")
 
 
 # ── repair ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -14,8 +14,6 @@ from kvql_server.tools.content import content_hash
 
 class Contents(NamedTuple):
     hash: str
-    revision: int
-    """Of the newest commit."""
     pairs: int
 
 
@@ -27,7 +25,7 @@ def contents(files: Reader, folder: str, found: Manifest) -> Contents:
         store = Store()
         recovery.load(files, folder, found, store)
         tables = ((name, sorted(store.tables[name].entries.items())) for name in sorted(store.tables))
-        return Contents(content_hash(tables), store.revision, store.pairs)
+        return Contents(content_hash(tables), store.pairs)
     finally:
         if collecting:
             gc.enable()

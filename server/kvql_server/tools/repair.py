@@ -8,6 +8,7 @@ before and no worse: it can be repaired again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
 from typing import Final
@@ -136,13 +137,12 @@ def _cut(made: Plan, chosen: Examination) -> None:
     if log.lost is not None:
         made.said.append(_told_lost(log, refused=refused))
     if refused and (log.lost is not None or unknown):
-        seen = 0 if log.lost is None or log.lost.last is None else log.lost.last
-        _reserve(made, chosen, max(log.sequence.next_revision - 1 + unknown, seen))
+        _reserve(made, chosen, max(log.sequence.next_revision + unknown, log.behind.next_revision) - 1)
 
 
 def _revisions_in(check: SegmentCheck) -> int:
     """At most so many commits are in what is lost of this segment."""
-    if not check.size or not check.readable:
+    if not check.readable or (check.header_damaged and not check.whole.records):
         return UNKNOWN_REVISIONS
     return -(-max(check.used - check.end, 0) // record.RECORD_EXTRA_BYTES)
 
@@ -208,23 +208,20 @@ def carry_out(files: Files, made: Plan) -> list[str]:
     """Do it, durably; the names of the copies."""
     folder = made.folder
     copies = _copy_all(files, made)
-    store = bytes.fromhex(made.manifest.store)
-    for segment in made.headers:
-        _write(files, os.path.join(folder, segment.file), record.SegmentHeader(segment.epoch, store, segment.number))
-    for name, end in made.cuts:
-        file = files.open(os.path.join(folder, name))
-        try:
-            file.truncate(end)
-            file.sync()
-        finally:
-            file.close()
+    # the reservation first: interrupted behind it, the rest is still damaged, and the next repair finds it
     if made.reservation:
         manifest.write_whole(files, os.path.join(folder, made.manifest.segments[-1].file), made.reservation)
         files.sync_folder(folder)
     if made.rewrite:
         manifest.write(files, folder, made.manifest)
+    store = bytes.fromhex(made.manifest.store)
+    for segment in made.headers:
+        _write(files, os.path.join(folder, segment.file), record.SegmentHeader(segment.epoch, store, segment.number))
+    for name, end in made.cuts:
+        _truncate(files, os.path.join(folder, name), end)
     for name in made.aside:
-        files.remove(os.path.join(folder, name))
+        with contextlib.suppress(FileNotFoundError):  # MANIFEST.tmp has become MANIFEST
+            files.remove(os.path.join(folder, name))
     files.sync_folder(folder)
     return copies
 
@@ -249,6 +246,15 @@ def _free(name: str, taken: set[str]) -> str:
         number += 1
         copy = f"{name}.before-repair-{number}"
     return copy
+
+
+def _truncate(files: Files, path: str, end: int) -> None:
+    file = files.open(path)
+    try:
+        file.truncate(end)
+        file.sync()
+    finally:
+        file.close()
 
 
 def _write(files: Files, path: str, header: record.SegmentHeader) -> None:
