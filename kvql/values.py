@@ -273,6 +273,16 @@ def bare_value(word: str) -> bool | int | Decimal | str:
     return word
 
 
+_INTEGERS: Final = re.compile(r"(?:(?:-?[1-9][0-9]{0,16}|0)(?:,|\Z))++")
+
+
+def bare_values(words: list[str]) -> list[bool | int | Decimal | str]:
+    """``bare_value`` of each; words hold no comma (LANGUAGE §2). A column of integers is looked at as a whole."""
+    if _INTEGERS.fullmatch(",".join(words)):
+        return list(map(int, words))
+    return list(map(bare_value, words))
+
+
 # ── printing ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

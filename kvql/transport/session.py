@@ -27,7 +27,7 @@ BATCH_BYTES_MAX: Final = 1024 * 1024
 QUICK_PAIRS_MAX: Final = 64
 _READS: Final = frozenset({"get", "has", "list", "namespaces", "select", "assertion"})
 _STREAMED: Final = frozenset({"list", "select", "text"})
-_SLOW: Final = _STREAMED | {"namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate", "assertion"}
+_SLOW: Final = _STREAMED | {"namespaces", "drop_namespace", "truncate", "assertion"}
 """What the server may be long about, while it goes on with other lanes."""
 _ENDS: Final = (pb.TransactionCommand.COMMIT, pb.TransactionCommand.ROLLBACK)
 
@@ -45,7 +45,7 @@ class SessionExchange:
         self.request = request
         self.kind = request.WhichOneof("command") or ""
         self.bytes = request.ByteSize()
-        self.quick = self.kind not in _SLOW and _pairs(request, self.kind) <= QUICK_PAIRS_MAX
+        self.quick = self.kind not in _SLOW and _is_small(request, self.kind)
         self.ended = False
         self.sent = False
         self.retried = self.refused = False
@@ -382,11 +382,26 @@ class Conversation:
             self._stop(exchange)
 
 
-def _pairs(request: pb.Request, kind: str) -> int:
-    """How many pairs a write brings."""
-    if kind == "write":
-        return len(request.write.keys)
-    return len(request.insert.values.types) // max(request.insert.width, 1) if kind == "insert" else 0
+def _is_small(request: pb.Request, kind: str) -> bool:
+    """Whether a write is about few pairs."""
+    match kind:
+        case "write":
+            return len(request.write.keys) <= QUICK_PAIRS_MAX
+        case "insert":
+            return len(request.insert.values.types) <= QUICK_PAIRS_MAX * max(request.insert.width, 1)
+        case "update_rows":
+            return is_one_key(request.update_rows.where)
+        case "delete_rows":
+            return is_one_key(request.delete_rows.where)
+    return True
+
+
+def is_one_key(where: pb.Expression) -> bool:
+    """``key = …`` and nothing else."""
+    ops = [step.op for step in where.steps[:4]]
+    return ops in ([pb.OP_COLUMN, pb.OP_CONSTANT, pb.OP_EQ], [pb.OP_CONSTANT, pb.OP_COLUMN, pb.OP_EQ]) and list(
+        where.names
+    ) == ["key"]
 
 
 def _nobody() -> None:

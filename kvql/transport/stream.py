@@ -11,7 +11,7 @@ from kvql import errors
 from kvql.codec import TYPE_OF_CODE, decode_error, decode_notices, decode_rows
 from kvql.errors import Error
 from kvql.result import Result, ResultColumn
-from kvql.transport.session import cancelled
+from kvql.transport.session import cancelled, is_one_key
 from kvql.transport.status import connection_lost, error_of
 from kvql.v1 import kvql_pb2 as pb
 
@@ -32,16 +32,8 @@ def may_be_large(request: pb.Request) -> bool:
             select = request.select
             if not (select.namespace or select.from_session):
                 return False
-            return not (select.HasField("limit") and select.limit <= LIMIT_SMALL) and not _one_key(select.where)
+            return not (select.HasField("limit") and select.limit <= LIMIT_SMALL) and not is_one_key(select.where)
     return False
-
-
-def _one_key(where: pb.Expression) -> bool:
-    """``key = …`` and nothing else."""
-    ops = [step.op for step in where.steps]
-    return ops in ([pb.OP_COLUMN, pb.OP_CONSTANT, pb.OP_EQ], [pb.OP_CONSTANT, pb.OP_COLUMN, pb.OP_EQ]) and list(
-        where.names
-    ) == ["key"]
 
 
 class StreamExchange:

@@ -193,40 +193,47 @@ def a_checkpoint_in_steps(engine: HashTableEngine) -> Iterator[None]:
     """Commits between all that a checkpoint does, twice."""
     for _ in range(2):
         job = Job(engine._folder, engine._log, engine._store, gently=False)
-        commit(engine, Put("a", "hot", 1))
-        yield
-        job.prepare()
-        commit(engine, Put("a", "hot", 1))
-        yield
-        engine._begin(job)
-        commit(engine, Put("a", "hot", 1), sync=False)
-        yield
-        job.write()
-        assert job.error is None
-        engine._end_checkpoint(job)
-        yield
-        commit(engine, Put("a", "hot", 1))
-        yield
+
+        def put(*, sync: bool = True) -> None:
+            commit(engine, Put("a", "hot", 1), sync=sync)
+
+        def end(job: Job = job) -> None:
+            job.write()
+            assert job.error is None
+            engine._end_checkpoint(job)
+
+        steps: list[Callable[[], object]] = [
+            put, job.prepare, put, put, lambda job=job: engine._begin(job), lambda: put(sync=False), put, end
+        ]  # fmt: skip
+        for each in steps:
+            each()
+            yield
 
 
 def test_a_checkpoint_between_any_two_calls(tmp_path: Path) -> None:
-    """Deterministic: whatever the writing process does when, the copy is a prefix."""
-    calls = after = 0
-    while after <= calls:
-        folder, to = tmp_path / f"s{after}", tmp_path / f"b{after}"
-        engine = HashTableEngine.open(folder)
-        commit(engine, Put("a", "first", 1))
-        engine.checkpoint()
-        confirmed = commit(engine, Put("a", "hot", 1))
-        reader = Meanwhile(after, a_checkpoint_in_steps(engine))
-        done = back_up(reader, OsFiles(), str(folder), str(to))  # type: ignore[arg-type]
-        calls, after = reader.calls, after + 1
-        assert examine(OsReader(), str(to)).effect is None
-        entries, revision = loaded(to)
-        assert entries["hot"].revision == revision == done.revision >= confirmed
-        assert engine._log.synced_revision >= revision or engine._log.has_queued
-        engine.close_now()
-    assert after > 15
+    """Deterministic: however far the writing process is with a checkpoint, and whenever it goes on, the copy is a
+    prefix."""
+    engine = HashTableEngine.open(tmp_path / "s")
+    commit(engine, Put("a", "first", 1))
+    engine.checkpoint()
+    tried = 0
+    for begun in (0, 3):
+        calls = after = 0
+        while after <= calls:
+            steps = a_checkpoint_in_steps(engine)
+            for _ in range(begun):
+                next(steps)
+            confirmed = commit(engine, Put("a", "hot", 1))
+            reader, to = Meanwhile(after, steps), tmp_path / f"copy-{begun}-{after}"
+            done = back_up(reader, OsFiles(), str(tmp_path / "s"), str(to))  # type: ignore[arg-type]
+            for _ in steps:
+                pass
+            assert examine(OsReader(), str(to)).effect is None
+            entries, revision = loaded(to)
+            assert entries["hot"].revision == revision == done.revision >= confirmed
+            calls, after, tried = reader.calls, after + 1, tried + 1
+    engine.close_now()
+    assert tried > 40
 
 
 def test_a_stopped_store_and_its_copy_go_separate_ways(store: Path, tmp_path: Path) -> None:  # noqa: F811

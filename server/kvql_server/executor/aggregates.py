@@ -83,6 +83,7 @@ def result_type(name: str, argument_type: Type | None) -> Type | None:
 _SUM_TYPES: Final = {
     Type.INTEGER: Type.DECIMAL, Type.DECIMAL: Type.DECIMAL, Type.FLOAT: Type.FLOAT, Type.INTERVAL: Type.INTERVAL,
 }  # fmt: skip
+_SUMMABLE: Final = frozenset((int, Decimal, float, timedelta))
 _NONE: Final = type(None)
 
 
@@ -147,6 +148,8 @@ class _Sum(Accumulator):
     def add_many(self, values: list[Any]) -> None:
         kinds = set(map(type, values))
         values = _not_null(values, kinds)
+        if not kinds <= _SUMMABLE:
+            raise self._no_function(next(v for v in values if type(v) not in _SUMMABLE))
         for kind in kinds:
             self._add_kind(kind, values if len(kinds) == 1 else [v for v in values if type(v) is kind])
 
@@ -159,11 +162,9 @@ class _Sum(Accumulator):
         elif kind is float:
             self._floats = self._floats or _FloatSum()
             self._floats.add(values)
-        elif kind is timedelta:
+        else:
             self._micros += sum(map(to_interval_micros, values))
             self._intervals += len(values)
-        else:
-            raise self._no_function(values[0])
         self._count += len(values)
 
     def result(self) -> Any:

@@ -154,7 +154,7 @@ def _write(files: Files, folder: str, source: _Source, half: str) -> int:
     """Everything but the name; how many bytes at the end of the log were left out."""
     found = msgspec.structs.replace(source.manifest, store=os.urandom(8).hex())
     left_out = 0
-    for listed in (found.segments):
+    for listed in reversed(found.segments):
         path = os.path.join(folder, listed.file)
         end, rest = _good_end(source.opened[listed.file], path, listed, source.manifest.store)
         left_out += rest

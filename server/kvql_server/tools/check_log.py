@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import record
-from kvql_server.engines.hashtable.files import File, Reader
+from kvql_server.engines.hashtable.files import SEE, File, Reader
 from kvql_server.engines.hashtable.manifest import Manifest, Segment
 from kvql_server.engines.hashtable.record import SEGMENT_HEADER_BYTES, Record
 from kvql_server.engines.hashtable.recovery import not_a_crash
@@ -131,7 +131,7 @@ class LogCheck:
             raise
         except base.Corrupted as e:
             check.header_damaged = True
-            self._damage(0, str(e).removeprefix(f"{path} "))
+            self._damage(0, str(e).removeprefix(f"{path} ").removesuffix(f"; {SEE}"))
             return True
         if (header.store.hex(), header.number, header.epoch) == (self._store, listed.number, listed.epoch):
             return True

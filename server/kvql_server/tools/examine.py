@@ -11,7 +11,7 @@ from typing import Final
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import manifest, record
 from kvql_server.engines.hashtable.checkpoint import checkpoint_name
-from kvql_server.engines.hashtable.files import Reader
+from kvql_server.engines.hashtable.files import SEE, Reader
 from kvql_server.engines.hashtable.manifest import Manifest
 from kvql_server.engines.hashtable.recovery import OURS
 from kvql_server.tools.check_checkpoint import CheckpointCheck
@@ -117,9 +117,7 @@ def _read_manifest(files: Reader, done: Examination) -> None:
         reason = "it is missing, though other files of a store are there"
     except base.Corrupted as e:
         done.newer = isinstance(e, base.NewerFormat)
-        reason = str(e).removeprefix(f"{path} ")
-        if not done.newer:
-            reason = reason.partition("; ")[0]  # what to do is told by whoever prints it
+        reason = str(e).removeprefix(f"{path} ").removesuffix(f"; {SEE}")
     except OSError as e:
         reason = f"it cannot be read ({e.strerror})"
     done.findings.append(Finding(manifest.NAME, None, reason, Effect.REFUSED))

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import checkpoint, manifest, record
-from kvql_server.engines.hashtable.files import Reader, is_alive, lock_owner
+from kvql_server.engines.hashtable.files import SEE, Reader, is_alive, lock_owner
 from kvql_server.engines.hashtable.manifest import Manifest
 from kvql_server.tools.examine import NoStore
 from kvql_server.tools.sequence import COMMITS
@@ -34,7 +34,7 @@ def figures(reader: Reader, folder: str, now: float) -> dict[str, Any]:
             missing = e.filename
         if again + 1 < AGAIN:
             time.sleep(AGAIN_S)
-    raise base.Corrupted(f"{missing} is missing, though MANIFEST names it; restore it from a backup")
+    raise base.Corrupted(f"{missing} is missing, though MANIFEST names it; {SEE}")
 
 
 def _manifest(reader: Reader, folder: str) -> Manifest:

@@ -21,7 +21,7 @@ import msgspec
 from kvql.values import Json, Type
 from kvql_server.engines import base
 from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta
-from kvql_server.engines.hashtable.files import File, Reader
+from kvql_server.engines.hashtable.files import SEE, File, Reader
 from kvql_server.engines.hashtable.store import Store, pair_bytes
 
 FORMAT: Final = 1
@@ -271,7 +271,7 @@ def load(files: Reader, path: str, store: Store) -> Header:
     try:
         file = files.open(path)
     except FileNotFoundError:
-        raise base.Corrupted(f"{path} is missing, though MANIFEST names it; restore it from a backup") from None
+        raise base.Corrupted(f"{path} is missing, though MANIFEST names it; {SEE}") from None
     try:
         header, crc = read_header(file, path)
         for block in read_blocks(file, path, crc):

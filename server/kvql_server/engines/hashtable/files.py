@@ -114,6 +114,8 @@ class OsFile:
             self._fd = -1
 
 
+SEE: Final = "kvql-server verify says what can be saved"
+"""How a sentence about damage ends."""
 LOCK: Final = "LOCK"
 LOCK_AGAIN_S: Final = 0.05
 """``kvql-server status`` holds the lock for a moment to see whether somebody else does."""

@@ -9,7 +9,7 @@ from zlib import crc32
 import msgspec
 
 from kvql_server.engines import base
-from kvql_server.engines.hashtable.files import Files
+from kvql_server.engines.hashtable.files import SEE, Files
 
 FORMAT: Final = 1
 NAME: Final = "MANIFEST"
@@ -55,9 +55,9 @@ def decode(data: bytes, path: str) -> Manifest:
     """:class:`base.Corrupted` naming the file, also for a newer format."""
     body, _, tail = data.rstrip(b"\n").rpartition(b"\n")
     if not body:
-        raise base.Corrupted(f"{path} is empty or cut short; restore it, or the folder, from a backup")
+        raise base.Corrupted(f"{path} is empty or cut short; {SEE}")
     if tail != f"{crc32(body):08x}".encode():
-        raise base.Corrupted(f"{path} is damaged: its checksum does not match")
+        raise base.Corrupted(f"{path} is damaged: its checksum does not match; {SEE}")
     try:
         version = msgspec.json.decode(body, type=_Format).format
         if version > FORMAT:
@@ -66,7 +66,7 @@ def decode(data: bytes, path: str) -> Manifest:
             )
         return msgspec.json.decode(body, type=Manifest)
     except msgspec.DecodeError as e:
-        raise base.Corrupted(f"{path} is damaged: {e}") from None
+        raise base.Corrupted(f"{path} is damaged: {e}; {SEE}") from None
 
 
 def write(files: Files, folder: str, manifest: Manifest) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from kvql.values import Json, Type
 from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Put, Write
-from kvql_server.engines.hashtable.files import File
+from kvql_server.engines.hashtable.files import SEE, File
 
 FORMAT: Final = 1
 
@@ -256,14 +256,14 @@ def encode_segment_header(header: SegmentHeader) -> bytes:
 def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
     """:class:`base.Corrupted` if it is not one, or of a newer format."""
     if len(data) < SEGMENT_HEADER_BYTES:
-        raise base.Corrupted(f"{path} is too short for a log segment ({len(data)} bytes)")
+        raise base.Corrupted(f"{path} is too short for a log segment ({len(data)} bytes); {SEE}")
     magic, version, _, epoch, store, number = _SEGMENT.unpack_from(data)
     if magic != SEGMENT_MAGIC:
-        raise base.Corrupted(f"{path} is not a log segment: it starts with {data[:8]!r}")
+        raise base.Corrupted(f"{path} is not a log segment: it starts with {data[:8]!r}; {SEE}")
     if version > FORMAT:
         raise base.NewerFormat(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
     if _CRC.unpack_from(data, _SEGMENT.size)[0] != crc32(data[: _SEGMENT.size]):
-        raise base.Corrupted(f"{path} is damaged at offset 0: the header's checksum does not match")
+        raise base.Corrupted(f"{path} is damaged at offset 0: the header's checksum does not match; {SEE}")
     return SegmentHeader(epoch, store, number)
 
 

@@ -23,7 +23,7 @@ import msgspec
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import checkpoint, manifest, record
 from kvql_server.engines.hashtable.entries import Meta
-from kvql_server.engines.hashtable.files import Files, Reader
+from kvql_server.engines.hashtable.files import SEE, Files, Reader
 from kvql_server.engines.hashtable.manifest import Manifest, Segment
 from kvql_server.engines.hashtable.store import Store
 
@@ -78,7 +78,9 @@ def load(files: Reader, folder: str, found: Manifest, store: Store) -> Recovered
     if found.checkpoint is not None:
         header = checkpoint.load(files, os.path.join(folder, found.checkpoint.file), store)
         if header.store.hex() != found.store or header.revision != found.checkpoint.revision:
-            raise base.Corrupted(f"{found.checkpoint.file} in {folder} is not the checkpoint that MANIFEST names")
+            raise base.Corrupted(
+                f"{found.checkpoint.file} in {folder} is not the checkpoint that MANIFEST names; {SEE}"
+            )
         state.revision, state.time = header.revision, header.time
     state.scans = [_replay(files, folder, segment, state, store) for segment in found.segments]
     _judge_tails(folder, state.scans)
@@ -96,9 +98,7 @@ def _read_manifest(files: Files, folder: str) -> Manifest:
     if manifest.NAME not in names:
         orphan = next((name for name in names if OURS.fullmatch(name) and not name.endswith(".tmp")), None)
         if orphan is not None:
-            raise base.Corrupted(
-                f"{path} is missing, though {orphan} is there; restore it, or the folder, from a backup"
-            )
+            raise base.Corrupted(f"{path} is missing, though {orphan} is there; {SEE}")
         new = Manifest(store=os.urandom(8).hex())
         manifest.write(files, folder, new)
         return new
@@ -117,14 +117,16 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
     try:
         file = files.open(path)
     except FileNotFoundError:
-        raise base.Corrupted(f"{path} is missing, though MANIFEST names it; restore it from a backup") from None
+        raise base.Corrupted(f"{path} is missing, though MANIFEST names it; {SEE}") from None
     try:
         data = file.read_at(file.size(), 0)
     finally:
         file.close()
     header = record.decode_segment_header(data, path)
     if (header.store.hex(), header.number, header.epoch) != (state.manifest.store, segment.number, segment.epoch):
-        raise base.Corrupted(f"{path} belongs elsewhere: it is segment {header.number} of store {header.store.hex()}")
+        raise base.Corrupted(
+            f"{path} belongs elsewhere: it is segment {header.number} of store {header.store.hex()}; {SEE}"
+        )
     crc_before, commits, offset = state.crc, 0, record.SEGMENT_HEADER_BYTES
     first = not state.records
     while True:
@@ -136,8 +138,7 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
             break
         if read.epoch != segment.epoch or (read.previous != state.crc and not first):
             raise base.Corrupted(
-                f"{path} is damaged at offset {offset}: the record does not follow the one before it; "
-                "restore the folder from a backup"
+                f"{path} is damaged at offset {offset}: the record does not follow the one before it; {SEE}"
             )
         if first:
             crc_before, first = read.previous, False
@@ -151,7 +152,7 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
         if at is not None:
             raise base.Corrupted(
                 f"{path} is damaged at offset {offset}, and the record at offset {offset + at} after it is whole: this "
-                "is not the trace of a crash; restore the folder from a backup"
+                f"is not the trace of a crash; {SEE}"
             )
     return Scan(segment, crc_before, offset, commits, len(data), damaged)
 
@@ -174,7 +175,7 @@ def _carry_out(read: record.Record, state: Recovered, store: Store, path: str, o
             return 1  # the checkpoint has it
         payload = record.decode_payload(read.payload)
     except ValueError as e:
-        raise base.Corrupted(f"{path} is damaged at offset {offset}: {e}; restore from a backup") from None
+        raise base.Corrupted(f"{path} is damaged at offset {offset}: {e}; {SEE}") from None
     meta = Meta(read.time, payload.user, payload.comment)
     store.apply(payload.writes, meta, read.revision, expired=read.kind == record.EXPIRY)
     state.revision = read.revision
@@ -208,7 +209,7 @@ def _judge_tails(folder: str, scans: list[Scan]) -> None:
             path = os.path.join(folder, scan.segment.file)
             raise base.Corrupted(
                 f"{path} is damaged at offset {scan.end}, and {later.segment.file} after it is whole: this is not the "
-                "trace of a crash; restore the folder from a backup"
+                f"trace of a crash; {SEE}"
             )
 
 
@@ -269,8 +270,7 @@ def _leftovers(files: Reader, folder: str, names: list[str], found: Manifest) ->
         path = os.path.join(folder, name)
         if match[1] is not None and int(match[1]) >= found.next_number and _has_records(files, path):
             raise base.Corrupted(
-                f"{path} holds commits, but MANIFEST does not know it: MANIFEST may be an older copy; "
-                "restore the folder from a backup"
+                f"{path} holds commits, but MANIFEST does not know it: MANIFEST may be an older copy; {SEE}"
             )
         out.append(path)
     return out
