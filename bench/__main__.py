@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from bench import language, load, local, network, peers, queries, record, start
 from bench.measure import Figure
 
+LOADED = "durable (sync = always) over TLS, process start included; redis AOF everysec, plain TCP."
 ROWS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
-    "load": (load.measure, "durable (sync = always) over TLS, process start included; redis AOF everysec, plain TCP."),
+    "load": (load.measure, LOADED),
+    "load200k": (partial(load.integers, 200_000), LOADED),
+    "load1m": (partial(load.integers, 1_000_000), LOADED),
     "gets": (network.gets, "over TLS with authorisation; redis plain TCP."),
     "put64": (network.put64, "durable over TLS; redis AOF everysec, plain TCP; both on uvloop."),
     "get64": (network.get64, "over TLS; redis plain TCP; both on uvloop."),

@@ -1,10 +1,12 @@
-"""ROW=load: the named characters of Unicode through ``kvql run``, process start included, durable, over TLS."""
+"""ROW=load, load200k, load1m: a script of PUTs through ``kvql run``, process start included, durable, over TLS."""
 
 from __future__ import annotations
 
 import runpy
 import subprocess
 import tempfile
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,45 +16,72 @@ from tests.golden.harness import KVQL
 from tests.servers import Server
 
 ROUNDS = 3
+NAMESPACE = "bench"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "make_unicode.py"
 
 
-def write_files(folder: Path) -> tuple[int, Path, Path, Path]:
-    """The same pairs for each of the three: KVQL, RESP, SQL."""
+def measure() -> list[Figure]:
+    """The named characters of Unicode: values are texts."""
     example: dict[str, Any] = runpy.run_path(str(EXAMPLE))
-    kvql, resp, sql = folder / "unicode.kvql", folder / "unicode.resp", folder / "unicode.sql"
-    kvql.write_text("".join(example["script"]("unicode")), encoding="utf-8")
-    resp.write_bytes(b"".join(peers.resp(example["pairs"]())))
-    lines = [f"INSERT INTO kv VALUES('{k}','{v}');\n" for k, v in example["pairs"]()]
-    head = "CREATE TABLE kv(k TEXT PRIMARY KEY, v TEXT) WITHOUT ROWID;\nBEGIN;\n"
-    sql.write_text(head + "".join(lines) + "COMMIT;\n", encoding="utf-8")
-    return len(lines), kvql, resp, sql
+    return _measure(list(example["pairs"]()), example["script"](NAMESPACE))
 
 
-def run(server: Server, script: Path) -> None:
+def integers(count: int) -> list[Figure]:
+    """``PUT keyN N;``"""
+    lines = (f"PUT key{n} {n};\n" for n in range(count))
+    return _measure([(f"key{n}", str(n)) for n in range(count)], _with_use(lines))
+
+
+def _with_use(lines: Iterable[str]) -> Iterator[str]:
+    yield f"USE {NAMESPACE};\n"
+    yield from lines
+
+
+def _write_files(folder: Path, pairs: list[tuple[str, str]], lines: Iterable[str]) -> tuple[Path, Path, Path]:
+    """The same pairs for each of the three: KVQL, RESP, SQL."""
+    kvql, resp, sql = folder / "load.kvql", folder / "load.resp", folder / "load.sql"
+    with kvql.open("w", encoding="utf-8", newline="\n") as out:
+        out.writelines(lines)
+    with resp.open("wb") as commands:
+        commands.writelines(peers.resp(iter(pairs)))
+    with sql.open("w", encoding="utf-8", newline="\n") as out:
+        out.write("CREATE TABLE kv(k TEXT PRIMARY KEY, v TEXT) WITHOUT ROWID;\nBEGIN;\n")
+        out.writelines(f"INSERT INTO kv VALUES('{k}','{v}');\n" for k, v in pairs)
+        out.write("COMMIT;\n")
+    return kvql, resp, sql
+
+
+def _run(server: Server, script: Path, bytecode: Path) -> None:
+    # a program that is installed has been compiled, whatever the environment says of this checkout
+    environment = {**server.environment, "PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run(
         [str(KVQL), "run", str(script), server.url, *server.options],
-        env=server.environment, capture_output=True, check=True,
+        env=environment, capture_output=True, check=True,
     )  # fmt: skip
 
 
-def measure() -> list[Figure]:
+def _measure(pairs: list[tuple[str, str]], lines: Iterable[str]) -> list[Figure]:
     rounds: list[dict[str, float]] = []
+    count = len(pairs)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        count, script, resp, sql = write_files(folder)
+        script, resp, sql = _write_files(folder, pairs, lines)
+        first = folder / "first.kvql"
+        first.write_text("SELECT 1;\n")
         server = Server(folder / "server").start()
+        ours = partial(_run, server, bytecode=folder / "bytecode")
         try:
+            ours(first)
             with peers.redis() as redis:
                 for n in range(ROUNDS):
                     server.drop_namespaces()
                     redis.client().flushall()
                     times = {
-                        "kvql": seconds(lambda: run(server, script)),
-                        "redis-cli --pipe": seconds(lambda: redis.pipe(resp)),
-                        "sqlite3": seconds(lambda n=n: peers.sqlite(folder / f"{n}.db", sql)),  # type: ignore[misc]
+                        "kvql": seconds(partial(ours, script)),
+                        "redis-cli --pipe": seconds(partial(redis.pipe, resp)),
+                        "sqlite3": seconds(partial(peers.sqlite, folder / f"{n}.db", sql)),
                     }
-                    with server.connect("unicode") as connection:
+                    with server.connect(NAMESPACE) as connection:
                         assert connection.execute("COUNT").fetchall() == [(count,)]
                     assert redis.client().dbsize() == count
                     rounds.append({peer: count / t for peer, t in times.items()})

@@ -25,8 +25,8 @@ from kvql._async import AsyncConnection
 from kvql._async import AsyncCursor as Cursor
 from kvql._async.connection import SESSION
 from kvql.client.lane import TransactionState, ends_transaction
+from kvql.client.messages import Tally
 from kvql.client.opening import access_of
-from kvql.client.pipeline import Tally
 from kvql.client.tasks import AsyncClient, Shared
 from kvql.compiler import Given
 from kvql.errors import Error

@@ -10,7 +10,7 @@ from kvql import ast, errors
 from kvql._async.cursor import AsyncCursor
 from kvql._async.transaction import AsyncAttempts
 from kvql.client.lane import TransactionState
-from kvql.client.pipeline import Tally
+from kvql.client.messages import Tally
 from kvql.client.tasks import AsyncClient
 from kvql.compiler import Given
 from kvql.errors import (

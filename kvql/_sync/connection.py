@@ -11,7 +11,7 @@ from kvql import ast, errors
 from kvql._sync.cursor import Cursor
 from kvql._sync.transaction import Attempts
 from kvql.client.lane import TransactionState
-from kvql.client.pipeline import Tally
+from kvql.client.messages import Tally
 from kvql.client.sync import Client
 from kvql.compiler import Given
 from kvql.errors import (

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from kvql import ast, errors
 from kvql.client.lane import Lane, located
+from kvql.client.messages import Message, Outcome, Stretch, Tally
 from kvql.compiler import RowRuns, Run, compile_statement
 from kvql.errors import Error
-from kvql.result import Notice, Result
+from kvql.result import Result
 from kvql.transport import Exchange, Transport
 from kvql.v1 import kvql_pb2 as pb
+
+if TYPE_CHECKING:
+    from kvql.parser import Columns
 
 MESSAGES_MAX: Final = 64
 STATEMENTS_MAX: Final = 8000
@@ -26,42 +29,7 @@ STATEMENTS_MAX: Final = 8000
 ERRORS_TOLD_MAX: Final = 100
 """A run of writes that goes on after errors names at most so many (``pb.Done.errors``), so such runs are no longer."""
 
-Outcome = tuple[int, Result | Error]
 Attach = Callable[[Exchange, Result], None]
-
-
-@dataclass(slots=True)
-class _Message:
-    """One request in flight: ``size`` statements from the statement ``first`` on.
-
-    ``sources`` are their texts, where known; ``sizes`` the pairs of each if they are a run, else None.
-    """
-
-    first: int
-    size: int
-    statement: ast.Statement
-    sources: Sequence[str | None]
-    sizes: Sequence[int] | None = None
-    exchange: Exchange | None = None
-
-
-@dataclass(slots=True)
-class Tally:
-    """What became of many sets of parameters: the pairs changed, the first error, how many failed."""
-
-    row_count: int = 0
-    failed: int = 0
-    error: Error | None = None
-    notices: list[Notice] = field(default_factory=list)
-
-    def blame(self, error: Error, index: int) -> None:
-        if error.skipped:
-            return
-        self.failed += 1
-        error.statement = index
-        # a row that could not even be sent is known before those that were sent ahead of it are answered
-        if self.error is None or index < (self.error.statement or 0):
-            self.error = error
 
 
 class Pipeline:
@@ -76,57 +44,80 @@ class Pipeline:
         self._lane = lane
         self._carry_on = carry_on
         self._timeout = timeout
-        self._flight: deque[_Message] = deque()
+        self._flight: deque[Message] = deque()
         self._statements = 0
         self._stopped = False
+        self._run = Run(ERRORS_TOLD_MAX) if carry_on else Run()
+        self._parts: list[str | Stretch | None] = []
+        """The texts of the statements of the run."""
+        self._next = 0
+        """The index of the statement that comes next; those of the run stand right before it."""
 
     # ── scripts ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     async def run(
         self,
-        statements: Iterable[tuple[ast.Statement, str | None]],
+        statements: Iterable[tuple[ast.Statement, str | None] | Columns],
         parameters: Mapping[str, Any] | Sequence[Any] | None = None,
     ) -> AsyncGenerator[list[Outcome], None]:
-        """Outcomes in order, in lists of what came together. Ends after the first error unless it carries on."""
-        run = Run(ERRORS_TOLD_MAX) if self._carry_on else Run()
-        sources: list[str | None] = []
-        index = -1
+        """Outcomes in order, in lists of what came together. Ends after the first error unless it carries on.
+
+        Columns are as many statements as they have pairs; they are for a script that ends at its first error.
+        """
         try:
-            for index, (statement, source) in enumerate(statements):
-                if run.add(statement):
-                    sources.append(source)
-                    last = statement
-                    continue
-                if sources:
-                    self._send_run(run, index, last, sources)
-                    run, sources = Run(run.statements_max), []
-                while self._full():
-                    yield await self._take()
-                if self._stopped:
-                    return
-                if run.add(statement):
-                    sources.append(source)
-                    last = statement
-                    continue
-                async for outcomes in self._single(index, statement, source, parameters):
-                    yield outcomes
-                if self._stopped:
-                    return
-            if sources:
-                self._send_run(run, index + 1, last, sources)
+            for item in statements:
+                size = 1 if isinstance(item, tuple) else len(item)
+                taken = self._gather(item, 0)
+                while taken < size:
+                    self._send_run()
+                    while self._full():
+                        yield await self._take()
+                    if self._stopped:
+                        return
+                    more = self._gather(item, taken)
+                    if not more and isinstance(item, tuple):
+                        async for outcomes in self._single(*item, parameters):
+                            yield outcomes
+                        if self._stopped:
+                            return
+                        more = 1
+                    taken += more
+            self._send_run()
             while self._flight and not self._stopped:
                 yield await self._take()
         finally:
             await self._end()
 
-    def _send_run(self, run: Run, end: int, statement: ast.Statement, sources: list[str | None]) -> None:
-        message = _Message(end - len(sources), len(sources), statement, sources, run.sizes)
-        self._send(message, run.request())
+    def _gather(self, item: tuple[ast.Statement, str | None] | Columns, start: int) -> int:
+        """Add to the run what it has room for: a statement, or of columns those from ``start`` on. How many it took."""
+        if isinstance(item, tuple):
+            statement, source = item
+            if not self._run.add(statement):
+                return 0
+            self._parts.append(source)
+            self._next += 1
+            return 1
+        assert not self._carry_on
+        taken = self._run.take(item.kind, item.keys, item.values, start)
+        if taken:
+            self._parts.append(Stretch(taken, item, start))
+            self._next += taken
+        return taken
+
+    def _send_run(self) -> None:
+        """Send what is in the run, if anything, and begin another."""
+        run = self._run
+        if run:
+            message = Message(self._next - len(run), len(run), _WRITE, self._parts, run.sizes)
+            self._send(message, run.request())
+            self._run, self._parts = Run(run.statements_max), []
 
     async def _single(
-        self, index: int, statement: ast.Statement, source: str | None, parameters: Any
+        self, statement: ast.Statement, source: str | None, parameters: Any
     ) -> AsyncIterator[list[Outcome]]:
         """A statement that is no part of a run."""
+        index = self._next
+        self._next += 1
         request: pb.Request | None = None
         outcome: Result | Error | None = None
         try:
@@ -144,7 +135,7 @@ class Pipeline:
             self._stopped = isinstance(outcome, Error) and not self._carry_on
             yield [(index, outcome)]
             return
-        self._send(_Message(index, 1, statement, [source]), request, apart=alone and self._lane.transaction == "none")
+        self._send(Message(index, 1, statement, [source]), request, apart=alone and self._lane.transaction == "none")
         if alone:
             yield await self._take(alone=True)
 
@@ -164,9 +155,9 @@ class Pipeline:
                     await self._count(tally)
                 if self._stopped:
                     break
-                sizes = _Ones(message.size) if message.merged else None
-                sources = [source] if source is not None and sizes is None else []
-                self._send(_Message(message.first, message.size, statement, sources, sizes), message.request)
+                part = Stretch(message.size) if message.merged else source
+                sizes = () if message.merged else None
+                self._send(Message(message.first, message.size, statement, [part], sizes), message.request)
             while self._flight and not self._stopped:
                 await self._count(tally)
         finally:
@@ -188,7 +179,8 @@ class Pipeline:
         if result.failed:
             # the server tells the first of them in full, and of the rest the number
             first = min(result.errors, key=lambda e: e.statement or 0)
-            tally.blame(_blamed(message, first.statement or 0, first), message.first + (first.statement or 0))
+            place = first.statement or 0
+            tally.blame(message.blamed(place, first), message.first + place)
             tally.failed += result.failed - 1
             self._lane.failed(message.statement, first)
 
@@ -199,7 +191,7 @@ class Pipeline:
             self._stopped or len(self._flight) >= MESSAGES_MAX or self._statements >= STATEMENTS_MAX
         )
 
-    def _send(self, message: _Message, request: pb.Request, *, apart: bool = False) -> None:
+    def _send(self, message: Message, request: pb.Request, *, apart: bool = False) -> None:
         self._lane.prepare(request, self._timeout)
         if not self._carry_on:
             request.on_error = pb.ON_ERROR_STOP
@@ -212,9 +204,13 @@ class Pipeline:
         message, result = await self._oldest(alone=alone)
         if isinstance(result, Error):
             return self._failed(message, result)
-        return [(message.first, result)] if message.sizes is None else self._split(message, message.sizes, result)
+        if message.sizes is None:
+            return [(message.first, result)]
+        if result.errors:
+            self._lane.failed(message.statement, result.errors[0])
+        return message.all_outcomes(result)
 
-    async def _oldest(self, *, alone: bool = False) -> tuple[_Message, Result | Error]:
+    async def _oldest(self, *, alone: bool = False) -> tuple[Message, Result | Error]:
         """The message that was sent first, and what became of it."""
         message = self._flight.popleft()
         self._statements -= message.size
@@ -232,33 +228,16 @@ class Pipeline:
         self._lane.done(message.statement, result)
         return message, result
 
-    def _split(self, message: _Message, sizes: Sequence[int], result: Result) -> list[Outcome]:
-        """The outcome of each statement of a run."""
-        failed = {e.statement or 0: e for e in result.errors}
-        shared = {size: Result(row_count=size, revision=result.revision) for size in set(sizes)}
-        outcomes: list[Outcome] = [
-            (message.first + place, shared[size] if place not in failed else _blamed(message, place, failed[place]))
-            for place, size in enumerate(sizes)
-        ]
-        if failed:
-            self._lane.failed(message.statement, result.errors[0])
-        first = next((i for i, (_, o) in enumerate(outcomes) if isinstance(o, Result)), None)
-        if result.notices and first is not None:
-            told = Result(row_count=sizes[first], revision=result.revision, notices=result.notices)
-            outcomes[first] = (message.first + first, told)
-        return outcomes
-
-    def _failed(self, message: _Message, error: Error) -> list[Outcome]:
+    def _failed(self, message: Message, error: Error) -> list[Outcome]:
         self._stopped = not self._carry_on
         self._lane.failed(message.statement, error)
         if error.sqlstate == errors.OUTCOME_UNKNOWN and message.size > 1:
             behind = f"this and the {message.size - 1:,} statements after it were"
             error.message = error.message.replace("the statement was", behind)
-        place = min(error.statement or 0, message.size - 1) if message.sizes is not None else 0
-        sizes = message.sizes or ()
-        outcomes: list[Outcome] = [(message.first + i, Result(row_count=sizes[i])) for i in range(place)]
-        outcomes.append((message.first + place, _blamed(message, place, error)))
-        return outcomes
+        if message.sizes is None:
+            return [(message.first, message.blamed(0, error))]
+        place = min(error.statement or 0, message.size - 1)
+        return [*message.outcomes(place), (message.first + place, message.blamed(place, error))]
 
     async def _end(self) -> None:
         """Wait until nothing is in flight, stopping what still runs, and free the lane."""
@@ -277,16 +256,12 @@ class Pipeline:
 
 
 _ANY: Final = ast.Get(())
+_WRITE: Final = ast.Put(())
+"""Stands for the statements of a run."""
 _ALONE: Final = (
     ast.Use, ast.Begin, ast.Commit, ast.Rollback, ast.Select, ast.ShowKeys, ast.ShowData,
 )  # fmt: skip
 """Statements that others wait for: what they change decides how the next are sent, or their answer may be large."""
-
-
-def _blamed(message: _Message, place: int, error: Error) -> Error:
-    """``error`` as that of one statement of a message."""
-    error.statement = message.first + place
-    return located(error, message.sources[place]) if place < len(message.sources) else error
 
 
 async def _rest(exchange: Exchange) -> list[Any]:
@@ -294,16 +269,3 @@ async def _rest(exchange: Exchange) -> list[Any]:
     while chunk := await exchange.more():
         rows += chunk
     return rows
-
-
-class _Ones(Sequence[int]):
-    """``size`` ones, without holding them."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-
-    def __len__(self) -> int:
-        return self._size
-
-    def __getitem__(self, place: Any) -> Any:
-        return range(1, self._size + 1)[place] and 1

@@ -10,7 +10,8 @@ from kvql import ast
 from kvql.client.base import BaseClient
 from kvql.client.drive import Drive, Loop, step
 from kvql.client.lane import Lane
-from kvql.client.pipeline import Outcome, Pipeline, Tally
+from kvql.client.messages import Outcome, Tally
+from kvql.client.pipeline import Pipeline
 from kvql.client.rows import AsyncRows, Row, Rows, computed, whole_if_small
 from kvql.client.texts import Texts
 from kvql.compiler import Given
@@ -20,6 +21,7 @@ from kvql.transport import Exchange, Transport
 from kvql.v1 import kvql_pb2 as pb
 
 if TYPE_CHECKING:
+    from kvql.parser import Columns
     from kvql.transport.wire import Access
 
 
@@ -118,7 +120,7 @@ class Client(BaseClient):
 
     def run_many(
         self,
-        statements: Iterable[tuple[ast.Statement, str | None]],
+        statements: Iterable[tuple[ast.Statement, str | None] | Columns],
         *,
         parameters: Mapping[str, Any] | Sequence[Any] | None = None,
         carry_on: bool = False,
@@ -127,7 +129,8 @@ class Client(BaseClient):
         """Carry out many statements (each with its text) without waiting for each: (index, result or error) in order.
 
         Ends after the first error, with nothing after that statement carried out; with ``carry_on`` goes on to the end.
-        Statements are taken from the iterable some thousand ahead of the outcomes.
+        Statements are taken from the iterable some thousand ahead of the outcomes. The shell puts whole columns of them
+        in (``kvql.parser.Columns``); then one outcome stands for as many as its ``completed`` says.
         """
         self.check_open()
         pipeline = Pipeline(self._transport, self._lane, self._attach, carry_on=carry_on, timeout=timeout)

@@ -9,7 +9,8 @@ from typing import Any, Final
 from kvql import ast
 from kvql.client.base import BaseClient
 from kvql.client.lane import Lane
-from kvql.client.pipeline import Pipeline, Tally
+from kvql.client.messages import Tally
+from kvql.client.pipeline import Pipeline
 from kvql.client.rows import AsyncRows, whole_if_small
 from kvql.client.texts import Texts
 from kvql.compiler import Given

@@ -1,13 +1,14 @@
 """Many statements in one message (``docs/adr/0003``).
 
 A run holds statements of one mode, time to live and comment, each with its own fate: sending it cannot be told from
-sending them one by one. Two ways in: ``Run`` takes statement after statement (a script), ``RowRuns`` takes the rows of
-``executemany`` column by column, which is ten times as fast as looking at each.
+sending them one by one. Two ways in: ``Run`` takes statement after statement (a script) or whole columns of them,
+``RowRuns`` takes the rows of ``executemany`` column by column, which is ten times as fast as looking at each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from decimal import Decimal
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ from kvql.compiler.parameters import Given, Parameters, key_of, text_of, ttl_ms_
 from kvql.compiler.statements import compile_statement
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
+from kvql.values import check_decimal
 
 PAIRS_MAX: Final = 2000
 """Pairs a message: larger ones load no faster and make other clients wait (5,000: 5.6 ms for a GET, 2,000: 1.9 ms)."""
@@ -54,15 +56,17 @@ class Run:
     def add(self, statement: ast.Statement) -> bool:
         """Take ``statement`` in, or say that it cannot be a part of this run (another kind, TTL, or no room left)."""
         mode = type(statement)
-        fresh = mode is not self._mode
-        if fresh and (mode not in MODES or self._sizes or not self._begin(statement)):  # type: ignore[arg-type]
+        if mode not in MODES:
             return False
         if mode is ast.UpdateKey:
             pairs: tuple[ast.Pair, ...] = (statement.pair,)  # type: ignore[union-attr]
             ttl = None
         else:
             pairs, ttl = statement.pairs, statement.ttl  # type: ignore[union-attr]
-        if ttl != self._ttl or statement.comment != self._comment:  # type: ignore[union-attr]
+        comment = statement.comment  # type: ignore[union-attr]
+        if (mode is not self._mode or ttl != self._ttl or comment != self._comment) and (
+            self._sizes or not self._begin(mode, ttl, comment)
+        ):
             return False
         if self._sizes and (
             self._bytes > BYTES_MAX
@@ -70,37 +74,75 @@ class Run:
             or len(self._sizes) >= self.statements_max
         ):
             return False
-        before = len(self._keys)
+        before, size = len(self._keys), self._bytes
         for pair in pairs:
             key, value = pair.key, pair.value
             if (
                 type(key) is not ast.Literal or type(key.value) is not str
-                or type(value) is not ast.Literal or type(value.value) not in _MERGED
+                or type(value) is not ast.Literal
+                or not (type(value.value) in _MERGED or (type(value.value) is Decimal and _is_exact(value.value)))
             ):  # fmt: skip
                 del self._keys[before:], self._values[before:]
+                self._bytes = size
                 return False
             self._keys.append(key.value)
             self._values.append(value.value)
             self._bytes += 4 * len(key.value) + 16
             if isinstance(value.value, str | bytes):
                 self._bytes += 4 * len(value.value)
+        if self._sizes and self._bytes > 2 * BYTES_MAX:
+            # it would make the message too long for the wire, and with it all those that are in it already
+            del self._keys[before:], self._values[before:]
+            self._bytes = size
+            return False
         self._sizes.append(len(pairs))
         self._single = self._single and len(pairs) == 1
         return True
+
+    def take(self, kind: type[ast.Put] | type[ast.Upsert], keys: list[str], values: list[Any], start: int) -> int:
+        """Add statements of one pair each, without TTL and comment, from ``start`` on: as many as there is room for.
+
+        The keys and values are literals that came out of a text. The number taken; an empty run takes at least one.
+        """
+        if not self._sizes:
+            self._mode, self._ttl, self._comment = kind, None, None
+        elif kind is not self._mode or self._ttl is not None or self._comment is not None:
+            return 0
+        room = min(PAIRS_MAX - len(self._keys), self.statements_max - len(self._sizes))
+        if room <= 0 or self._bytes > BYTES_MAX:
+            return 0
+        keys, values = keys[start : start + room], values[start : start + room]
+        size = 16 * len(keys) + 4 * (sum(map(len, keys)) + sum([len(v) for v in values if type(v) is str]))
+        if self._bytes + size > BYTES_MAX:
+            taken = self._fitting(keys, values)
+            del keys[taken:], values[taken:]
+        else:
+            self._bytes += size
+        self._keys += keys
+        self._values += values
+        self._sizes += [1] * len(keys)
+        return len(keys)
+
+    def _fitting(self, keys: list[str], values: list[Any]) -> int:
+        """How many of the pairs bring the message to its limit of bytes; counts those bytes."""
+        for taken, (key, value) in enumerate(zip(keys, values, strict=True)):
+            if self._bytes > BYTES_MAX:
+                return taken
+            self._bytes += 16 + 4 * (len(key) + (len(value) if type(value) is str else 0))
+        return len(keys)
 
     @property
     def sizes(self) -> list[int]:
         """Pairs of each statement."""
         return self._sizes
 
-    def _begin(self, statement: _RunWrite) -> bool:
-        """False if its TTL or comment is wrong or a parameter: by itself it is compiled with parameters, or refused."""
-        ttl = None if isinstance(statement, ast.UpdateKey) else statement.ttl
+    def _begin(self, mode: type, ttl: ast.Operand | None, comment: ast.Operand | None) -> bool:
+        """False if TTL or comment is wrong or a parameter: by itself it is compiled with parameters, or refused."""
         try:
-            _options(pb.Request(), ttl, statement.comment)
+            _options(pb.Request(), ttl, comment)
         except Error:
             return False
-        self._mode, self._ttl, self._comment = type(statement), ttl, statement.comment
+        self._mode, self._ttl, self._comment = mode, ttl, comment
         return True
 
     def request(self) -> pb.Request:
@@ -121,6 +163,15 @@ class Run:
 
 _MERGED: Final = frozenset({str, int, bool, float, type(None), bytes})
 _SIZED: Final = frozenset({str, bytes})
+
+
+def _is_exact(number: Decimal) -> bool:
+    """False for what only a tree built by hand can hold: NaN, or too many digits."""
+    try:
+        check_decimal(number)
+    except Error:
+        return False
+    return True
 
 
 def _options(request: pb.Request, ttl: ast.Operand | None, comment: ast.Operand | None) -> None:

@@ -10,6 +10,7 @@ How a text becomes an AST, in order of control flow:
    keyword in it.
 3. ``scripts`` takes a text, or a stream, statement by statement. Each goes to ``shapes``, which knows the statements
    that differ from an earlier one only in their literals and fills those in; and else to
+   ``loop``. Who asks for it gets runs of ``PUT k v;`` from ``columns``, which reads them at once and makes no nodes.
 4. ``loop``, which scans, shifts and reduces in one pass, and calls a builder for each rule that means something.
 5. ``build`` makes the nodes of ``kvql.ast``, with the ranges of numbers and the escapes of texts checked on the way.
 6. ``checks`` looks at what a grammar cannot say: depth, length, where a subquery may stand.
@@ -22,9 +23,11 @@ statements come out of a script. ``Error.source`` is always the text in which ``
 """
 
 from kvql.parser.assist import Expected, Token, expected, is_complete, locate, locate_in, tokens
-from kvql.parser.scripts import Parsed, parse, parse_script, read_statements
+from kvql.parser.columns import Columns
+from kvql.parser.scripts import Parsed, parse, parse_script, read_columns, read_statements
 
 __all__ = [
+    "Columns",
     "Expected",
     "Parsed",
     "Token",
@@ -34,6 +37,7 @@ __all__ = [
     "locate_in",
     "parse",
     "parse_script",
+    "read_columns",
     "read_statements",
     "tokens",
 ]

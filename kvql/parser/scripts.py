@@ -13,10 +13,11 @@ from typing import Any, Final, NamedTuple
 from kvql import errors
 from kvql.ast import Statement
 from kvql.errors import Error
-from kvql.parser import checks, shapes
+from kvql.parser import checks, columns, shapes
+from kvql.parser.columns import Columns
 from kvql.parser.explain import explain
 from kvql.parser.loop import Refused
-from kvql.parser.tables import SKIP
+from kvql.parser.tables import BETWEEN, SKIP
 from kvql.span import Span
 
 STATEMENT_MAX: Final = 4 * 1024 * 1024
@@ -34,7 +35,10 @@ class Parsed(NamedTuple):
     """Its own text, without the ``;``. The spans of its nodes and of its error count from here."""
 
 
-_blank: Final = re.compile(rf"{SKIP}(?:;{SKIP})*+").match
+_blank: Final = re.compile(BETWEEN).match
+# In a text that goes on: a comment to the end of the line is only over where the line is.
+_blank_lines: Final = re.compile(r"(?:[\s;]++|--[^\n]*+\n|/\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/)*+").match
+_closed: Final = re.compile(rf"{SKIP};").match
 _LEADING_MARK: Final = "\ufeff"
 
 # One piece of a text that holds no `;` of its own: a quoted text, a comment, a run of anything else. A quote in a word
@@ -134,34 +138,46 @@ def read_statements(stream: Iterable[str]) -> Iterator[Parsed]:
 
     Raises nothing of its own: an error is an item, and what ``stream`` raises passes through.
     """
-    return _Reader(iter(stream)).read()
+    return _Reader(iter(stream)).read()  # type: ignore[return-value]  # no columns unless they are asked for
+
+
+def read_columns(stream: Iterable[str]) -> Iterator[Parsed | Columns]:
+    """As ``read_statements``, but runs of ``PUT k v;`` (or UPSERT) come as columns, some thousand at once."""
+    return _Reader(iter(stream), columnar=True).read()
 
 
 class _Reader:
     """The text that is here but not yet parsed, and how much was before it."""
 
-    def __init__(self, stream: Iterator[str]) -> None:
+    def __init__(self, stream: Iterator[str], *, columnar: bool = False) -> None:
         self._stream = stream
+        self._firsts = columns.FIRST if columnar else {}
+        self._window = columns.WINDOW_MIN
         self._text = ""
         self._at = 0
         self._offset = 0
         self._ended = False
         self._want = 1
 
-    def read(self) -> Iterator[Parsed]:
+    def read(self) -> Iterator[Parsed | Columns]:
         while self._more() and not self._text:
             pass
         if self._text.startswith(_LEADING_MARK):
             self._at = 1
-        run, blank = shapes.run, _blank
+        run, blank, firsts = shapes.run, _blank, self._firsts
         while True:
-            text = self._text
-            at = blank(text, self._at).end()  # type: ignore[union-attr]
+            text, before = self._text, self._at
+            at = blank(text, before).end()  # type: ignore[union-attr]
             # the loop's fast way: as long as whole statements are here, nothing but parsing happens
             while text.find(";", at) >= 0:
+                if text[at] in firsts and (taken := self._columns(at)) is not None:
+                    yield taken
+                    before = taken.end
+                    at = blank(text, before).end()  # type: ignore[union-attr]
+                    continue
                 try:
                     node, start, end, following, tokens = run(text, at, True, 0)
-                    if following > len(text) or text[following - 1] != ";":
+                    if following >= len(text) and not _closed(text, end):
                         break
                     if tokens > 20 or end - start > 100 or text.find("(", start, end) >= 0:
                         _check(node, text[start:end], 0, end - start, tokens)
@@ -169,11 +185,26 @@ class _Reader:
                     break
                 span = tuple.__new__(Span, (start + self._offset, end + self._offset))
                 yield tuple.__new__(Parsed, (node, None, span, text[start:end]))
-                at = blank(text, following).end()  # type: ignore[union-attr]
-            self._at = at
+                before = following
+                at = blank(text, before).end()  # type: ignore[union-attr]
+            self._at = self._start(before)
             done = yield from self._slow()
             if done:
                 return
+
+    def _columns(self, at: int) -> Columns | None:
+        """The run of pairs at ``at``; looks the further ahead, the longer the one before was."""
+        taken = columns.take(self._text, at, self._offset, self._window)
+        if taken is not None and 2 * (taken.end - at) > self._window:
+            self._window = min(8 * self._window, columns.WINDOW_MAX)
+        elif taken is None or len(self._text) - taken.end > columns.WINDOW_MIN:  # and not just the end of the piece
+            self._window = columns.WINDOW_MIN
+        return taken
+
+    def _start(self, at: int) -> int:
+        """Where the next statement starts, or a comment that is not all here."""
+        found = _blank(self._text, at) if self._ended else _blank_lines(self._text, at)
+        return found.end()  # type: ignore[union-attr]
 
     def _more(self) -> bool:
         """Fetch text, at least as much as is waiting, so that a long statement is not tried again for each piece."""
@@ -195,14 +226,13 @@ class _Reader:
 
     def _slow(self) -> Generator[Parsed, None, bool]:
         """One statement that the fast way did not take: the last one, one that is not all here, or a wrong one."""
-        start = _blank(self._text, self._at).end()  # type: ignore[union-attr]
+        start = self._start(self._at)
         split = _split(self._text, start)
-        # an open quote may hold the `;` that was found: only more text can tell
-        while (not split.closed or split.open_at >= 0) and not self._ended and len(self._text) - start <= STATEMENT_MAX:
+        # an open quote may hold the `;` that was found: only more text can tell, and only the loop where it ends
+        if (not split.closed or split.open_at >= 0) and not self._ended and len(self._text) - start <= STATEMENT_MAX:
             self._at = start
             self._more()
-            start = _blank(self._text, 0).end()  # type: ignore[union-attr]
-            split = _split(self._text, start)
+            return False
         if not split.closed and not self._ended:
             yield from self._skip_too_long(start)
             return False
@@ -238,7 +268,7 @@ def _one(text: str, where: Span, open_at: int) -> Parsed:
         if following < len(text):
             # the parser sees a `;` where the splitter saw a quoted one: a quote is at fault
             raise Refused
-        return Parsed(node, None, where, text)
+        return Parsed(node, None, Span(where.start, where.start + end), text[:end])
     except Refused:
         error = explain(text, 0)
     except Error as e:

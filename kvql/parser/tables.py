@@ -38,6 +38,8 @@ KEPT: Final = [2 if i in _PARAMS else kept for i, kept in enumerate(_gen.KEPT)] 
 _COMMENTS: Final = "|".join(p for p in _gen.IGNORED if p != r"\s+")
 SKIP: Final = rf"\s*+(?:(?:{_COMMENTS})\s*+)*+"
 """Ignored text; possessive, or the expression would go back into a comment to find a token there."""
+BETWEEN: Final = rf"{SKIP}(?:;{SKIP})*+"
+"""What may stand between two statements, or before the first."""
 
 Row = dict[int, int]
 

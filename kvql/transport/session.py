@@ -214,9 +214,13 @@ class Conversation:
                     hint="split it into several statements",
                 )
             )
+            self._stop(exchange)
         elif request.lane in self._dead_lanes:
             self._dead_lanes.discard(request.lane)
             exchange.fail(transaction_lost())
+        elif request.lane in self._stopped_lanes and request.on_error == pb.ON_ERROR_STOP:
+            # what failed before it never left: the server cannot know that this is not to be carried out
+            exchange.fail(skipped())
         else:
             self._outbox.append(exchange)
         return exchange
@@ -236,6 +240,7 @@ class Conversation:
             if exchange in self._outbox:
                 self._outbox.remove(exchange)
             exchange.fail(cancelled())
+            self._stop(exchange)
 
     def cancel_all(self) -> None:
         for exchange in [*self._outbox, *self._flight.values()]:

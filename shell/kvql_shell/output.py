@@ -70,12 +70,17 @@ class Output:
                 self._page(names, watch(result.rows), footer(statement))
             else:
                 write_rows(self.form, names, watch(result.rows), self.out, self.style, footer(statement))
-        elif self.messages and self.form in PEOPLE and statement is not None:
+        elif self.tells_writes and statement is not None:
             text = message(statement, result)
             if text is not None:
                 self.out.write(text + "\n")
         for notice in result.notices:
             self.notice(notice)
+
+    @property
+    def tells_writes(self) -> bool:
+        """Does a statement without rows leave a line?"""
+        return self.messages and self.form in PEOPLE
 
     def _page(self, names: list[str], rows: Iterable[Any], foot: str) -> None:
         import shlex

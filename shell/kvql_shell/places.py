@@ -14,7 +14,7 @@ from typing import BinaryIO, Final
 from kvql import errors
 from kvql.span import Position
 
-CHUNK_BYTES: Final = 1 << 16
+CHUNK_BYTES: Final = 1 << 18
 
 
 class Places:

@@ -24,10 +24,11 @@ class Progress:
         self.position: Callable[[], int] | None = None
         """How many bytes of the text have been read, if that can be known."""
 
-    def step(self) -> None:
-        """One more statement is done."""
-        self.statements += 1
-        if self._shown and not self.statements % _CHECK_EVERY and time.monotonic() >= self._next:
+    def step(self, count: int = 1) -> None:
+        """So many more statements are done."""
+        looked = self.statements // _CHECK_EVERY
+        self.statements += count
+        if self._shown and self.statements // _CHECK_EVERY != looked and time.monotonic() >= self._next:
             self._draw()
 
     @property

@@ -7,16 +7,16 @@ first error ends it, nothing after the error is carried out, and everything befo
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from kvql import ast, errors
+from kvql import ast
 from kvql.errors import Error
 from kvql.result import Result
 from kvql_shell import exits
 from kvql_shell.exits import Misuse
+from kvql_shell.flight import Flight, statements
 from kvql_shell.interrupt import Interrupt
 from kvql_shell.output import Output
 from kvql_shell.places import Places
@@ -76,7 +76,7 @@ class Runner:
     # ── one by one ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _one_by_one(self, text: Text, places: Places, interrupt: Interrupt) -> None:
-        for start, statement, source, failure in _statements(places):
+        for start, statement, source, failure in statements(places):
             try:
                 if failure is not None:
                     raise failure
@@ -92,11 +92,13 @@ class Runner:
     # ── pipelined ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pipelined(self, text: Text, places: Places, interrupt: Interrupt) -> None:
-        flight = _Flight(places, self.carry_on, interrupt)
+        # where each statement is told, or errors are, each has an answer of its own
+        columnar = not self.carry_on and not self.output.tells_writes
+        flight = Flight(places, interrupt, carry_on=self.carry_on, columnar=columnar)
         results = self.client.run_many(flight, parameters=self.parameters or None, carry_on=self.carry_on)
         try:
             for _, result in results:
-                start, statement, source = flight.sent.popleft()
+                start, statement, source, size = flight.answered(result)
                 self._refused(flight, text, places, before=start)
                 if self.outcome.ended:
                     return
@@ -104,19 +106,19 @@ class Runner:
                     self._failed(result, text, places, start, source)
                 else:
                     try:
-                        self._answer(statement, result, interrupt)
+                        self._answer(statement, result, interrupt, size)
                     except Error as e:
                         self._failed(e, text, places, start, source)
                 if self.outcome.ended:
                     return
                 places.release(start)
         except Error as e:  # the connection itself
-            start, _, source = flight.sent[0] if flight.sent else (0, None, "")
-            self._failed(e, text, places, start, source)
+            waiting = flight.oldest()
+            self._failed(e, text, places, waiting.start, waiting.source)
             return
         self._refused(flight, text, places, before=None)
 
-    def _refused(self, flight: _Flight, text: Text, places: Places, before: int | None) -> None:
+    def _refused(self, flight: Flight, text: Text, places: Places, before: int | None) -> None:
         """Tell the syntax errors that stand before the statement just answered, in the order of the text."""
         while flight.refused and (before is None or flight.refused[0][0] < before):
             start, error, source = flight.refused.popleft()
@@ -124,14 +126,15 @@ class Runner:
 
     # ── both ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _answer(self, statement: ast.Statement, result: Result, interrupt: Interrupt) -> None:
+    def _answer(self, statement: ast.Statement | None, result: Result, interrupt: Interrupt, size: int = 1) -> None:
+        """Tell what a statement did, or ``size`` of them."""
         if result.columns is not None or result.notices or self.output.messages:
             if self.progress is not None:
                 self.progress.clear()
             self.output.result(statement, result, interrupt.watch)
-        self.outcome.done += 1
+        self.outcome.done += size
         if self.progress is not None:
-            self.progress.step()
+            self.progress.step(size)
 
     def _failed(self, error: Error, text: Text, places: Places, start: int, source: str) -> None:
         outcome = self.outcome
@@ -145,42 +148,6 @@ class Runner:
         self.output.error(error, text.name, places.at(start) if text.name is not None else None)
         if not self.carry_on or exits.code(error) == exits.CONNECTION:
             outcome.ended = True
-
-
-def _statements(places: Places) -> Iterator[tuple[int, ast.Statement | None, str, Error | None]]:
-    """(offset, statement or None, its text, error or None); a text that is no UTF-8 ends in an error like any other."""
-    from kvql.parser import read_statements
-
-    end = 0
-    try:
-        for parsed in read_statements(places):
-            end = parsed.span.end
-            yield parsed.span.start, parsed.statement, parsed.text, parsed.error
-    except Error as e:
-        yield end, None, "", e
-
-
-class _Flight:
-    """Feeds the statements of a text to ``run_many`` and keeps, in order, what was sent and what was refused."""
-
-    def __init__(self, places: Places, carry_on: bool, interrupt: Interrupt) -> None:
-        self._places = places
-        self._carry_on = carry_on
-        self._interrupt = interrupt
-        self.sent: deque[tuple[int, ast.Statement, str]] = deque()
-        self.refused: deque[tuple[int, Error, str]] = deque()
-
-    def __iter__(self) -> Iterator[tuple[ast.Statement, str]]:
-        for start, statement, source, error in _statements(self._places):
-            if self._interrupt.count:
-                return
-            if statement is None:
-                self.refused.append((start, error or errors.error(errors.INTERNAL, "a statement is missing"), source))
-                if not self._carry_on:
-                    return
-                continue
-            self.sent.append((start, statement, source))
-            yield statement, source
 
 
 def chunks_of(text: str) -> Iterator[str]:

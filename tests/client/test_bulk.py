@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import UserList
 from collections.abc import Iterable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -78,6 +79,20 @@ def test_messages_are_bounded_in_pairs_and_bytes() -> None:
     assert [len(r.write.keys) for r in runs(put(f"k{i}", i) for i in range(5000))] == [PAIRS_MAX, PAIRS_MAX, 1000]
     large = runs(put(f"k{i}", "x" * 300_000) for i in range(20))
     assert all(r.ByteSize() < 2 * BYTES_MAX for r in large) and sum(len(r.write.keys) for r in large) == 20
+
+
+def test_a_huge_statement_has_a_message_of_its_own() -> None:
+    """Together with others it might not fit on the wire, and they would fail with it."""
+    sizes = [
+        len(r.write.keys) for r in runs([*[put(f"k{i}", "x" * 50_000) for i in range(5)], put("l", "x" * 3_900_000)])
+    ]
+    assert sizes == [5, 1]
+
+
+def test_exact_numbers_are_merged_and_others_are_not() -> None:
+    assert [len(r.write.keys) for r in runs([put("a", Decimal("1.50")), put("b", 1)])] == [2]
+    run = Run()
+    assert not run.add(put("c", Decimal("NaN"))) and not run.add(put("c", Decimal("1e2000")))
 
 
 def test_a_refused_statement_leaves_the_run_as_it_was() -> None:

@@ -309,6 +309,34 @@ class Conformance:
         clock.advance(4)
         assert await self.keys(engine) == ["j"]
 
+    async def test_what_expires_between_a_snapshot_and_its_commit(self, engine: Any, clock: ManualClock) -> None:
+        """It is in the way, but not of a commit as of the snapshot's time: that pair expires after it."""
+        soon, later = clock.now() + 1_000_000, clock.now() + 2_000_000
+        await self.commit(engine, Put("a", "k", 1), Put("a", "soon", 1, soon), Put("a", "later", 1, later))
+        clock.advance(1.5)
+        engine.expire_due()
+        snapshot = engine.snapshot()
+        revision, time = snapshot.revision, snapshot.time
+        snapshot.close()
+        clock.advance(1.5)
+        unchanged = RangeUnchanged("a", "", None, revision)
+        assert isinstance(await self.commit(engine, Put("a", "k", 2), guards=[unchanged]), Conflict)
+        assert await self.keys(engine) == ["k"]
+
+        await self.commit(engine, Put("a", "later", 1, clock.now() + 1_000_000))
+        snapshot = engine.snapshot()
+        revision, time = snapshot.revision, snapshot.time
+        snapshot.close()
+        clock.advance(1.5)
+        unchanged = RangeUnchanged("a", "", None, revision)
+        written = await self.commit(engine, Put("a", "k", 3), guards=[unchanged], time=time)
+        assert written == revision + 1
+        assert (await self.get(engine, "k")).value == 3
+        assert await self.keys(engine) == ["k"]
+        engine.expire_due()
+        assert await self.keys(engine) == ["k"]
+        assert await self.commit(engine, Put("a", "later", 7), guards=[Absent("a", "later")]) == written + 2
+
     async def test_many_expire_at_once(self, engine: Any, clock: ManualClock) -> None:
         due = clock.now() + 1_000_000
         await self.commit(engine, *[Put("a", f"k{n}", n, due) for n in range(10_000)])

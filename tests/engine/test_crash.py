@@ -236,6 +236,23 @@ def test_a_revision_is_never_used_twice(mode: Any, seed: int) -> None:
         disk = disk.crashed(rng)
 
 
+def test_an_opening_without_commits_brings_no_revision_back() -> None:
+    """After a crash revisions are left out; the closing of an opening that made none is all that tells of it."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk, sync="interval")
+    for n in range(10):
+        (given_out,) = step(engine.commit_many([Transaction((), [Put("a", f"k{n}", n)])]))
+        if n == 4:
+            engine._log.flush()
+    abandon(engine)
+    disk = disk.killed()
+    for _ in range(3):
+        engine = HashTableEngine.open("/store", files=disk)
+        assert len(state_of(engine)) == 5 and engine.snapshot().revision > given_out
+        engine.close_now()
+        disk = disk.killed()
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_what_was_read_after_a_kill_survives_the_power_loss_after_it(seed: int) -> None:
     """The process dies between write and sync, a new one serves what it finds: so that must be on the disk by then."""

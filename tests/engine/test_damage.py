@@ -172,6 +172,17 @@ def test_a_segment_of_another_store_is_refused(store: Path, tmp_path: Path) -> N
         HashTableEngine.open(store)
 
 
+def test_a_refusal_leaves_a_torn_end_as_it_is(store: Path) -> None:
+    log = log_of(store)
+    os.truncate(log, log.stat().st_size - 3)
+    stray = store / "log-00000077.kvl"
+    stray.write_bytes(log.read_bytes())
+    before = {path.name: path.read_bytes() for path in store.iterdir()}
+    with pytest.raises(base.Corrupted, match=r"log-00000077.kvl holds commits, but MANIFEST does not know it"):
+        HashTableEngine.open(store)
+    assert before == {path.name: path.read_bytes() for path in store.iterdir()}
+
+
 def test_a_newer_format_is_refused_by_name(store: Path) -> None:
     log, manifest = log_of(store), store / "MANIFEST"
     data = bytearray(log.read_bytes())

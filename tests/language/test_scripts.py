@@ -35,6 +35,19 @@ def test_pieces_of_any_size_make_the_same_statements(seed: int) -> None:
         assert text[a.span.start : a.span.end] == a.text
 
 
+def test_a_comment_is_one_wherever_the_stream_is_cut() -> None:
+    """Or what is commented out would be carried out."""
+    text = (
+        "PUT a 1; -- note; PUT no 1;\n;PUT b 2;/* ; */ SELECT 1 -- one;\n + 1 -- two\n; -- DELETE a;\n\nGET b -- end;"
+    )
+    whole = list(parse_script(text))
+    assert [p.text for p in whole] == ["PUT a 1", "PUT b 2", "SELECT 1 -- one;\n + 1", "GET b"]
+    for first in range(len(text)):
+        for second in (first, first + 1, first + 7, len(text)):
+            cut = list(read_statements((text[:first], text[first:second], text[second:])))
+            assert cut == whole, (first, second)
+
+
 def test_one_mistake_is_one_error() -> None:
     script = "PUT a 1; SELCT x; PUT b it's; PUT c 3; PUT d 'four"
     read = list(parse_script(script))

@@ -76,7 +76,7 @@ def _operation(random_: random.Random) -> str:
     ])  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(30))
 def test_a_transaction_sees_what_is_there_after_its_commit(store: Open, seed: int) -> None:
     random_ = random.Random(seed)
     connection = store()
@@ -84,8 +84,14 @@ def test_a_transaction_sees_what_is_there_after_its_commit(store: Open, seed: in
     for _ in range(10):
         connection.execute(f"UPSERT {random_.choice('ab')}{random_.randrange(8)} {random_.randrange(12)}")
     connection.execute("BEGIN")
-    for _ in range(random_.randrange(1, 12)):
+    named = False
+    for _ in range(random_.randrange(1, 16)):
         connection.execute(_operation(random_))
+        if random_.random() < 0.2:
+            connection.execute("SAVEPOINT s")
+            named = True
+        elif named and random_.random() < 0.2:
+            connection.execute("ROLLBACK TO s")
     inside = {query: rows(connection, query) for query in QUERIES}
     connection.execute("COMMIT")
     assert {query: rows(connection, query) for query in QUERIES} == inside
@@ -193,6 +199,16 @@ def test_a_comment_is_that_of_the_write(store: Open) -> None:
     assert rows(connection, "SELECT comment FROM t") == [("second",)]
     connection.execute("EXPLAIN ANALYZE UPDATE t SET value = 3 COMMENT 'third'")
     assert rows(connection, "SELECT comment FROM t") == [("third",)]
+
+
+def test_where_a_session_starts_can_be_dropped_if_it_exists(store: Open) -> None:
+    connection = store()
+    notices = connection.execute("DROP NAMESPACE IF EXISTS main").notices
+    assert [notice.message for notice in notices] == ["namespace main does not exist, skipping"]
+    assert refused(connection, "DROP NAMESPACE main") == "3F000"
+    connection.execute("PUT a 1")
+    connection.execute("DROP NAMESPACE main")
+    assert rows(connection, "SELECT * FROM main") == []
 
 
 # ── who is in whose way ───────────────────────────────────────────────────────────────────────────────────────────

@@ -28,12 +28,30 @@ _COSTLY_MAX: Final = 200
 _SHOWN_MAX: Final = 80
 
 
-@lru_cache(maxsize=256)
-def compiled_regex(pattern: str, insensitive: bool) -> Callable[[str], bool]:
-    """Whether a text holds a match anywhere; 2201B if the pattern is none, 22023 if it is too long.
+class Regex:
+    """Whether a text holds a match anywhere; 53400 where a text is too long for a pattern that is too large.
 
-    The function raises 53400 where a text is too long for a pattern that is too large.
+    ``size``: its instructions, each of which may be tried at each character, though few patterns are that bad.
     """
+
+    __slots__ = ("_length_max", "_search", "size")
+
+    def __init__(self, search: Callable[[bytes], object], size: int) -> None:
+        self._search = search
+        self._length_max = _STEPS_MAX // size
+        self.size = size
+
+    def __call__(self, text: str) -> bool:
+        # bytes: for a str the library would count back from bytes to characters, which nobody asks for here
+        encoded = text.encode()
+        if len(encoded) > self._length_max:
+            raise _too_costly(len(encoded))
+        return self._search(encoded) is not None
+
+
+@lru_cache(maxsize=256)
+def compiled_regex(pattern: str, insensitive: bool) -> Regex:
+    """The pattern, compiled; 2201B if it is none, 22023 if it is too long."""
     rules.check_pattern(pattern)
     if len(_COSTLY.findall(pattern)) > _COSTLY_MAX:
         raise _too_large()
@@ -41,17 +59,7 @@ def compiled_regex(pattern: str, insensitive: bool) -> Callable[[str], bool]:
         compiled = re2.compile(pattern, options=_options(insensitive))
     except re2.error as e:
         raise _invalid(e) from None
-    search = compiled.search
-    length_max = _STEPS_MAX // compiled.programsize
-
-    def matches(text: str) -> bool:
-        # bytes: for a str the library would count back from bytes to characters, which nobody asks for here
-        encoded = text.encode()
-        if len(encoded) > length_max:
-            raise _too_costly(len(encoded))
-        return search(encoded) is not None
-
-    return matches
+    return Regex(compiled.search, compiled.programsize)
 
 
 def _options(insensitive: bool) -> re2.Options:

@@ -44,16 +44,15 @@ async def create(transaction: Transaction, call: Call) -> Result:
 async def drop(transaction: Transaction, call: Call) -> Result:
     """DROP NAMESPACE [IF EXISTS] n: the namespace and all its pairs, in one commit."""
     command = call.request.drop_namespace
-    name = command.namespace
+    name, key = command.namespace, NAMESPACE + command.namespace
     try:
         await call.access.existing(transaction, call.principal, name)
+        if await transaction.get(SYSTEM_NAMESPACE, key) is None:  # where a session in process starts
+            raise no_such_namespace(name)
     except Error as e:
         if e.sqlstate == errors.NO_SUCH_NAMESPACE and command.if_exists:
             return Result(notices=[Notice(f"namespace {name} does not exist, skipping")])
         raise
-    key = NAMESPACE + name
-    if await transaction.get(SYSTEM_NAMESPACE, key) is None:
-        raise no_such_namespace(name)
     transaction.clear(name)
     transaction.delete(SYSTEM_NAMESPACE, key)
     if await transaction.get(SYSTEM_NAMESPACE, SEQUENCE + name) is not None:

@@ -112,7 +112,7 @@ class Planner:
         self.namespace = namespace
         self.fields = record.fields
         self.memory = Memory(call.settings.query_bytes_max)
-        aliases = {p.name: p.expression for p in reversed(self.command.projections) if p.aliased}
+        aliases = {p.name: p.expression for p in reversed(self.command.projections) if p.aliased and p.name}
         self.scope = Scope(namespace, record.fields, aliases=aliases, kinds=transaction.kinds(namespace))
         self.builder = Builder(self.scope, transaction.time, call.settings.expression_steps_max, call.places)
         self.builder.clause = "SELECT"
@@ -373,7 +373,7 @@ class Planner:
     def _same(self, expression: pb.Expression, names: dict[str, int]) -> int | None:
         """The place of an equal expression in the list."""
         name = _single_name(expression)
-        return names[name] if name in self.scope.aliases else self._places.get(_written(expression))
+        return names.get(name) if name in self.scope.aliases else self._places.get(_written(expression))
 
     def _sort(self, reverse: bool) -> None:
         command, memory, work = self.command, self.memory, self.call.work

@@ -172,7 +172,9 @@ def match(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
         return builder.constant(None, Type.BOOLEAN)
     if type(pattern.value) is not str:
         raise operators.no_operator("~", "", pattern.value)
-    test = builder.bind(compiled_regex(pattern.value, insensitive))
+    compiled = compiled_regex(pattern.value, insensitive)
+    builder.extra += compiled.size // 10
+    test = builder.bind(compiled)
     code = f"matches({operand.code}, {test}, skipped, {_row(builder)})"
     return _negated(step, Item(code, deepest(operands), Type.BOOLEAN))
 

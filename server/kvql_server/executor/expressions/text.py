@@ -80,7 +80,7 @@ def _ordering(ordering: pb.Ordering) -> str:
 
 
 def _cut(part: _Part) -> _Part:
-    return part if len(part[0]) <= TEXT_MAX else (part[0][:TEXT_MAX] + " …", _ATOM)
+    return part if len(part[0]) <= TEXT_MAX else (part[0][:TEXT_MAX] + " …", part[1])
 
 
 def _within(part: _Part, binding: int) -> str:
