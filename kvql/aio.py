@@ -24,7 +24,7 @@ from kvql._async import AsyncAttempts as Attempts
 from kvql._async import AsyncConnection
 from kvql._async import AsyncCursor as Cursor
 from kvql._async.connection import SESSION
-from kvql.client.lane import TransactionState, ends_transaction
+from kvql.client.lane import TransactionState, deadline_ms, ends_transaction, located
 from kvql.client.messages import Tally
 from kvql.client.opening import access_of
 from kvql.client.tasks import AsyncClient, Shared
@@ -61,6 +61,13 @@ class Connection(AsyncConnection):
     async def _run(self, statement: str | ast.Statement, parameters: Given, timeout: float | None) -> _Raw:
         if not self._autocommit:
             return await super()._run(statement, parameters, timeout)
+        submit = self._shared.transport.point
+        point = None if submit is None else self._client.point(statement, parameters)
+        if submit is not None and point is not None:
+            try:
+                return await submit(point, self.namespace, 0 if timeout is None else deadline_ms(timeout))
+            except Error as e:
+                raise located(e, statement if isinstance(statement, str) else None) from None
         parsed, source = self._client.read(statement)
         if isinstance(parsed, SESSION):
             raise _refused(parsed, source)

@@ -89,7 +89,9 @@ class AsyncConnection:
         self, statement: str | ast.Statement, parameters: Given = None, *, timeout: float | None = None
     ) -> AsyncCursor:
         """A new cursor with the outcome of one statement. ``timeout`` is in seconds (57014 when it is over)."""
-        return await AsyncCursor(self).execute(statement, parameters, timeout=timeout)
+        cursor = AsyncCursor(self)
+        cursor.take(await self._run(statement, parameters, timeout))
+        return cursor
 
     async def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None

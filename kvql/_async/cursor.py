@@ -88,13 +88,17 @@ class AsyncCursor:
     ) -> AsyncCursor:
         """Carry out one statement; returns the cursor itself. ``timeout`` is in seconds (57014 when it is over)."""
         self._begin()
-        self._result = result = await self.connection._run(statement, parameters, timeout)
+        self.take(await self.connection._run(statement, parameters, timeout))
+        return self
+
+    def take(self, result: Result) -> None:
+        """Make ``result`` the outcome that this cursor is about."""
+        self._result = result
         rows = result.rows
         if type(rows) is list:
             self._rows = as_python(rows)
         elif isinstance(rows, AsyncRows):
             self._stream = rows
-        return self
 
     async def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None

@@ -90,7 +90,9 @@ class Connection:
         self, statement: str | ast.Statement, parameters: Given = None, *, timeout: float | None = None
     ) -> Cursor:
         """A new cursor with the outcome of one statement. ``timeout`` is in seconds (57014 when it is over)."""
-        return Cursor(self).execute(statement, parameters, timeout=timeout)
+        cursor = Cursor(self)
+        cursor.take(self._run(statement, parameters, timeout))
+        return cursor
 
     def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None

@@ -89,13 +89,17 @@ class Cursor:
     ) -> Cursor:
         """Carry out one statement; returns the cursor itself. ``timeout`` is in seconds (57014 when it is over)."""
         self._begin()
-        self._result = result = self.connection._run(statement, parameters, timeout)
+        self.take(self.connection._run(statement, parameters, timeout))
+        return self
+
+    def take(self, result: Result) -> None:
+        """Make ``result`` the outcome that this cursor is about."""
+        self._result = result
         rows = result.rows
         if type(rows) is list:
             self._rows = as_python(rows)
         elif isinstance(rows, Rows):
             self._stream = rows
-        return self
 
     def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None

@@ -20,6 +20,7 @@ from kvql import errors
 from kvql.codec import TYPE_OF_CODE, decode_error, decode_notices, decode_rows
 from kvql.errors import Error
 from kvql.result import Result, ResultColumn
+from kvql.transport.points import PointQueue, PointRun, Waiting
 from kvql.v1 import kvql_pb2 as pb
 
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024 - 1024
@@ -113,15 +114,10 @@ class SessionExchange:
                 await self._waiter
         except TimeoutError:
             self.abandon()
-            raise self._no_answer() from None
+            raise no_answer(reads=self.kind in _READS) from None
         finally:
             self._conversation.waiting -= 1
             self._waiter = None
-
-    def _no_answer(self) -> Error:
-        if self.kind in _READS:
-            return errors.error(errors.CANCELLED, "the server did not answer within the timeout")
-        return outcome_unknown("the server did not answer within the timeout")
 
     # ── for the conversation ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -189,8 +185,9 @@ class Conversation:
         self.wake_reader: Callable[[], None] = _nobody
         self.wake_writer: Callable[[], None] = _nobody
         self._next_id = 1
-        self._outbox: deque[SessionExchange] = deque()
-        self._flight: dict[int, SessionExchange] = {}
+        self._outbox: deque[SessionExchange | PointRun] = deque()
+        self._points = PointQueue()
+        self._flight: dict[int, SessionExchange | PointRun] = {}
         self._awaited: set[int] = set()
         self._slow_lanes: Counter[int] = Counter()
         self._cancels: list[int] = []
@@ -204,8 +201,7 @@ class Conversation:
     def add(self, request: pb.Request) -> SessionExchange:
         """Queue ``request`` for the next batch."""
         exchange = SessionExchange(self, request)
-        request.id = self._next_id
-        self._next_id += 1
+        request.id = self._new_id()
         if exchange.bytes > REQUEST_BYTES_MAX:
             exchange.fail(
                 errors.error(
@@ -225,11 +221,20 @@ class Conversation:
             self._outbox.append(exchange)
         return exchange
 
+    def add_point(self, waiting: Waiting) -> None:
+        """Queue a statement about one pair, which may share a command with others."""
+        self._points.add(waiting)
+
+    def _new_id(self) -> int:
+        identifier = self._next_id
+        self._next_id += 1
+        return identifier
+
     def error_seen(self, lane: int) -> None:
         self._stopped_lanes.discard(lane)
         self._seen.append(lane)
 
-    def cancel(self, exchange: SessionExchange) -> None:
+    def cancel(self, exchange: SessionExchange | PointRun) -> None:
         """Stop one request; one that has not left never does."""
         if exchange.ended:
             return
@@ -243,18 +248,19 @@ class Conversation:
             self._stop(exchange)
 
     def cancel_all(self) -> None:
+        self._points.fail_all(cancelled)
         for exchange in [*self._outbox, *self._flight.values()]:
             self.cancel(exchange)
 
     @property
     def idle(self) -> bool:
         """Nothing to send and nothing to wait for."""
-        return not (self._outbox or self._flight)
+        return not (self._outbox or self._points or self._flight)
 
     @property
     def has_work(self) -> bool:
         """Whether ``batch`` would give one."""
-        return bool(self._cancels or self._seen or self.token or (self._outbox and not self._awaited))
+        return bool(self._cancels or self._seen or self.token or ((self._points or self._outbox) and not self._awaited))
 
     # ── what goes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -272,6 +278,8 @@ class Conversation:
         return batch
 
     def _load(self, batch: pb.ClientBatch) -> None:
+        if self._points:
+            self._outbox.extend(self._points.take(BATCH_BYTES_MAX, self._new_id))
         size = 0
         requests: list[pb.Request] = []
         while self._outbox and (not requests or size + self._outbox[0].bytes <= BATCH_BYTES_MAX):
@@ -308,7 +316,7 @@ class Conversation:
                 if exchange.kind == "transaction":
                     self._note_transaction(exchange.request, response)
 
-    def _landed(self, exchange: SessionExchange) -> None:
+    def _landed(self, exchange: SessionExchange | PointRun) -> None:
         request = exchange.request
         del self._flight[request.id]
         self._awaited.discard(request.id)
@@ -331,7 +339,7 @@ class Conversation:
         """The session is gone. ``untouched``: the server says that it carried out nothing of it."""
         flight = list(self._flight.values())
         changing = {e.request.lane for e in flight if e.kind not in _READS}
-        again: list[SessionExchange] = []
+        again: list[SessionExchange | PointRun] = []
         for exchange in flight:
             lane = exchange.request.lane
             if lane in self._transactions:
@@ -360,7 +368,7 @@ class Conversation:
         self._outbox.extendleft(reversed(again))
         self._drop_behind_failures()
 
-    def _stop(self, exchange: SessionExchange) -> None:
+    def _stop(self, exchange: SessionExchange | PointRun) -> None:
         if exchange.request.on_error == pb.ON_ERROR_STOP:
             self._stopped_lanes.add(exchange.request.lane)
 
@@ -381,6 +389,7 @@ class Conversation:
 
     def refuse_all(self, cause: Error) -> None:
         """No new session can be had: what waits for one fails. Nothing of it was carried out."""
+        self._points.fail_all(lambda: errors.error(cause.sqlstate, cause.message, hint=cause.hint))
         while self._outbox:
             exchange = self._outbox.popleft()
             exchange.fail(errors.error(cause.sqlstate, cause.message, hint=cause.hint))
@@ -426,6 +435,12 @@ def skipped() -> Error:
     return error
 
 
+def no_answer(*, reads: bool) -> Error:
+    if reads:
+        return errors.error(errors.CANCELLED, "the server did not answer within the timeout")
+    return outcome_unknown("the server did not answer within the timeout")
+
+
 def outcome_unknown(why: str) -> Error:
     return errors.error(
         errors.OUTCOME_UNKNOWN,
@@ -442,7 +457,7 @@ def transaction_lost(cause: Error | None = None) -> Error:
     )
 
 
-def _commit_unknown(exchange: SessionExchange, cause: Error) -> Error | None:
+def _commit_unknown(exchange: SessionExchange | PointRun, cause: Error) -> Error | None:
     """A COMMIT whose answer was lost may have happened."""
     request = exchange.request
     if exchange.kind == "transaction" and request.transaction.action == pb.TransactionCommand.COMMIT:

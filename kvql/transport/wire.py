@@ -16,11 +16,13 @@ from typing import Any, Final
 import grpc
 
 from kvql import errors
+from kvql.compiler.points import GET, Point
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.transport.channel import Channel
 from kvql.transport.login import Access, Login
-from kvql.transport.session import Conversation, SessionExchange
+from kvql.transport.points import Waiting
+from kvql.transport.session import PATIENCE_S, Conversation, SessionExchange, no_answer
 from kvql.transport.status import connection_lost, error_of
 from kvql.transport.stream import StreamExchange, may_be_large
 from kvql.v1 import kvql_pb2 as pb
@@ -38,6 +40,7 @@ class WireTransport:
     """A connection to a server; see ``Transport``. Belongs to the event loop that opened it."""
 
     direct: Callable[[pb.Request], Result] | None = None
+    point: Callable[[Point, str, int], asyncio.Future[Result]] | None
 
     def __init__(self, access: Access, namespace: str) -> None:
         self._access = access
@@ -55,6 +58,7 @@ class WireTransport:
         self._closing = False
         self._answered = False
         self._supervisor: asyncio.Task[None] | None = None
+        self.point = self._point
 
     @classmethod
     async def open(cls, access: Access, namespace: str = "") -> WireTransport:
@@ -84,7 +88,7 @@ class WireTransport:
 
     def submit(self, request: pb.Request, *, apart: bool = False) -> SessionExchange | StreamExchange:
         if self._closing:
-            raise errors.InterfaceError("the connection is closed", sqlstate="08003", hint="connect again")
+            raise closed()
         if apart and may_be_large(request):
             exchange = StreamExchange(self, request)
             self._streams.add(exchange)
@@ -92,6 +96,19 @@ class WireTransport:
         queued = self._conversation.add(request)
         self._wanted.set()
         return queued
+
+    def _point(self, point: Point, namespace: str, deadline_ms: int) -> asyncio.Future[Result]:
+        if self._closing:
+            raise closed()
+        future: asyncio.Future[Result] = self._loop.create_future()
+        waiting = Waiting(point, namespace, deadline_ms, future)
+        if deadline_ms:
+            patience_s = deadline_ms / 1000 + PATIENCE_S
+            timer = self._loop.call_later(patience_s, waiting.fail, no_answer(reads=point.mode == GET))
+            future.add_done_callback(lambda _: timer.cancel())
+        self._conversation.add_point(waiting)
+        self._wanted.set()
+        return future
 
     def error_seen(self, lane: int) -> None:
         self._conversation.error_seen(lane)
@@ -255,6 +272,10 @@ class WireTransport:
 
 
 _REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+def closed() -> Error:
+    return errors.InterfaceError("the connection is closed", sqlstate="08003", hint="connect again")
 
 
 def _as_lost(e: Error) -> Error:

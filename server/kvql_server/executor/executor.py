@@ -198,7 +198,7 @@ class Executor:
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
         run = writes.read(call)
-        total = Result(row_count=0)
+        total, revisions = Result(row_count=0), list[int]()
         for index, (start, end) in enumerate(run.bounds()):
             single = pb.Request()
             single.CopyFrom(call.request)
@@ -213,12 +213,15 @@ class Executor:
                 if run.stop or run.count == 1:
                     raise
                 total.failed += 1
-                if len(total.errors) < writes.ERRORS_MAX:
+                if len(total.errors) < keys.ERRORS_MAX:
                     total.errors.append(e)
                 continue
             total.row_count += result.row_count
             total.completed += 1
             total.revision = result.revision
+            revisions.append(result.revision)
+        if call.request.write.tell_revisions:
+            total.revisions = revisions
         return total
 
 

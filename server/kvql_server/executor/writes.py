@@ -8,6 +8,7 @@ outside a run.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,12 +26,9 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Un
 from kvql_server.executor import declared, expressions
 from kvql_server.executor.assignments import stored, words_only
 from kvql_server.executor.call import Call
-from kvql_server.executor.keys import exists, missing
+from kvql_server.executor.keys import ERRORS_MAX, exists, missing
 from kvql_server.executor.turns import aside
 from kvql_server.transaction import Transaction
-
-ERRORS_MAX: Final = 100
-"""How many failures of a run are told in full; the rest are counted."""
 
 DEFAULT_TTL: Final = "default_ttl"
 """The option of a namespace, in milliseconds, for pairs that are put without a TTL of their own."""
@@ -162,17 +160,21 @@ async def access(transaction: Transaction, call: Call, run: Run, namespace: str)
     A statement that breaks a rule is told so, and not that its namespace is missing or another user's.
     """
     try:
-        if run.mode == UPDATE:
-            return await call.access.existing(transaction, call.principal, namespace), False
-        record, new = await call.access.writable(transaction, call.principal, namespace)
-        run.ttl_ms = run.ttl_ms or record.options.get(DEFAULT_TTL, 0)
-        return record, new
+        return await _granted(transaction, call, run, namespace)
     except Error:
         await compute(call, run, transaction.time)
         failures = judge(run, words=False)
         if 0 in failures:
             raise failures[0] from None
         raise
+
+
+async def _granted(transaction: Transaction, call: Call, run: Run, namespace: str) -> tuple[Namespace, bool]:
+    if run.mode == UPDATE:
+        return await call.access.existing(transaction, call.principal, namespace), False
+    record, new = await call.access.writable(transaction, call.principal, namespace)
+    run.ttl_ms = run.ttl_ms or record.options.get(DEFAULT_TTL, 0)
+    return record, new
 
 
 async def write(transaction: Transaction, call: Call) -> Result:
@@ -231,8 +233,13 @@ async def write_run(call: Call) -> Result:
     snapshot = Transaction(call.engine, call.principal.name, tracked=False)
     try:
         call.work.saw(snapshot.revision)
-        record, new = await access(snapshot, call, run, namespace)
-        batch = _Batch(call, run, namespace, record if new else None)
+        batch = _Batch(call, run, namespace)
+        try:
+            record, new = await _granted(snapshot, call, run, namespace)
+        except Error as e:
+            batch.refuse(e)
+            return batch.result()
+        batch.creates = record if new else None
         batch.failures = judge(run, words_only(call, record), record.fields)
         if run.mode == UPDATE:
             await _update(batch)
@@ -284,20 +291,30 @@ async def _write_pair(call: Call, command: pb.WriteCommand) -> Result | None:
         # the revision of the pair in the way lies at or before the snapshot's: nothing came in between
         raise exists(key, 1)
     call.work.saw(outcome)
-    return Result(row_count=1, completed=1, revision=outcome)
+    revisions = (outcome,) if command.tell_revisions else ()
+    return Result(row_count=1, completed=1, revision=outcome, revisions=revisions)
 
 
 class _Batch:
     """A run on its way to the engine, and what became of its statements."""
 
-    def __init__(self, call: Call, run: Run, namespace: str, creates: Namespace | None) -> None:
+    def __init__(self, call: Call, run: Run, namespace: str) -> None:
         self.call = call
         self.run = run
         self.namespace = namespace
-        self.creates = creates
+        self.creates: Namespace | None = None
         self.failures: dict[int, Error] = {}
         self.completed = 0
         self.pairs = 0
+        self.revisions: dict[int, int] | None = {} if call.request.write.tell_revisions else None
+        """If asked for, what each statement committed, by its place in the run."""
+
+    def refuse(self, error: Error) -> None:
+        """None of the statements may write to the namespace; but one that breaks a rule is told that, as if alone."""
+        wrong = judge(self.run, words=False)
+        if self.run.stop or self.run.count == 1 or not wrong:
+            raise wrong.get(0, error) from None
+        self.failures = {index: wrong.get(index) or copy.copy(error) for index in range(self.run.count)}
 
     async def commit(self, indexes: Sequence[int], transactions: list[base.Transaction]) -> list[int]:
         """Hand the statements over; returns the places (in ``indexes``) of those whose guards did not hold."""
@@ -314,6 +331,8 @@ class _Batch:
         if Conflict not in set(map(type, outcomes)):
             self.completed += len(outcomes)
             self.pairs += len(outcomes) if self.run.sizes is None else sum(map(self.run.size, indexes))
+            if self.revisions is not None:
+                self.revisions.update(zip(indexes, outcomes, strict=True))  # type: ignore[arg-type] # all are revisions
             return []
         failed: list[int] = []
         for place, outcome in enumerate(outcomes):
@@ -326,6 +345,8 @@ class _Batch:
                 self.call.work.saw(outcome)
                 self.completed += 1
                 self.pairs += self.run.size(indexes[place])
+                if self.revisions is not None:
+                    self.revisions[indexes[place]] = outcome
         # a refusal tells what others wrote: their commits must be durable before it leaves
         current = self.call.engine.snapshot()
         self.call.work.saw(current.revision)
@@ -343,6 +364,7 @@ class _Batch:
         return Result(
             row_count=self.pairs, completed=self.completed, failed=len(self.failures), errors=told,
             revision=self.call.work.revision,
+            revisions=[revision for _, revision in sorted((self.revisions or {}).items())],
         )  # fmt: skip
 
 
@@ -420,6 +442,8 @@ async def _plain_puts(batch: _Batch, end: int, expires_at: int | None) -> bool:
     call.work.saw(first + end - 1)
     batch.completed += end
     batch.pairs += end
+    if batch.revisions is not None:
+        batch.revisions = dict(enumerate(range(first, first + end)))
     return True
 
 
