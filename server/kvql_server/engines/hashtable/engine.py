@@ -167,37 +167,25 @@ class HashTableEngine:
             now = self._clock.now()
             if store.wheel.earliest <= now:
                 self._expire(now)
-            if not run.keys or not store.puttable(run):
+            if not 0 < len(run.keys) <= record.RUN_MAX or not store.puttable(run):
                 return None
-            payloads = record.encode_puts(run)
+            payload = record.encode_puts(run)
             if self._max_bytes is not None:
                 self._check_memory([base.Transaction((), list(map(Put, repeat(run.namespace), run.keys, run.values)))])
-            self._reserve(sum(map(len, payloads)) + record.RECORD_EXTRA_BYTES * len(payloads), len(payloads))
-            first = store.revision + 1
+            self._reserve(len(payload) + record.RECORD_EXTRA_BYTES, len(run.keys))
+            first, log = store.revision + 1, self._log
             try:
-                data, crc = self._records(payloads, first, now)
-                store.apply_puts(run, Meta(now, run.user, run.comment))
-                self._log.crc = crc
-                self._log.append(data, store.revision)
+                data, crc = record.frame(
+                    record.PUTS, log.epoch, log.crc, first, log.synced_revision, now, payload, len(run.keys)
+                )
+                store.apply_puts(run, Meta(now, run.user, run.comment), first)
+                log.crc = crc
+                log.append(data, store.revision)
                 self._after_append()
             except BaseException as e:
                 self._broken = f"the store failed while it applied a commit ({type(e).__name__}); open it again"
                 raise
             return first
-
-    def _records(self, payloads: list[bytes], first: int, now: int) -> tuple[bytes, int]:
-        """The records of commits of their own, and the closing CRC of the last."""
-        log = self._log
-        crc, durable = log.crc, log.synced_revision
-        prefix, pack_rest, pack_crc = record.prefix(record.COMMIT, log.epoch), record.pack_rest, record.pack_crc
-        prefix_crc = crc32(prefix)
-        parts: list[bytes] = []
-        for revision, payload in enumerate(payloads, first):
-            rest = pack_rest(crc, revision, durable, now, len(payload))
-            header_crc = crc32(rest, prefix_crc)
-            crc = crc32(payload, header_crc)
-            parts += (prefix, rest, pack_crc(header_crc), payload, pack_crc(crc))
-        return b"".join(parts), crc
 
     def _commit(self, transactions: Sequence[base.Transaction], payloads: list[bytes], now: int) -> list[CommitOutcome]:
         store, log = self._store, self._log
