@@ -34,6 +34,7 @@ CHUNKS_MAX: Final = 8
 SESSIONS_MAX: Final = 3
 """One after the other without a single answer; then those who wait are told why."""
 _FAREWELL_S: Final = 2.0
+_FRESH_S: Final = 0.001
 
 
 class WireTransport:
@@ -57,6 +58,8 @@ class WireTransport:
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._answered = False
+        self._heard_s = 0.0
+        """When the server last said something."""
         self._supervisor: asyncio.Task[None] | None = None
         self.point = self._point
 
@@ -233,10 +236,12 @@ class WireTransport:
     async def _look_up(self) -> None:
         """After a pause, see first whether the session still stands: what never left need not be called unknown.
 
-        The news of its end may lie in the loop's queue, which ran last when the statement before this one did.
+        The news of its end may lie in the loop's queue, which ran last when the statement before this one did. Right
+        after an answer there is none yet.
         """
-        for _ in range(3):
-            await asyncio.sleep(0)
+        if self._loop.time() - self._heard_s > _FRESH_S:
+            for _ in range(3):
+                await asyncio.sleep(0)
 
     async def _renew_in_place(self) -> None:
         if not (self._conversation.has_work and self._login.due):
@@ -254,6 +259,7 @@ class WireTransport:
         try:
             while (batch := await call.read()) is not grpc.aio.EOF:
                 self._answered = True
+                self._heard_s = self._loop.time()
                 conversation.receive(batch)
                 if conversation.has_work:
                     self._wanted.set()
