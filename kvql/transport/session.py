@@ -20,6 +20,7 @@ from kvql import errors
 from kvql.codec import TYPE_OF_CODE, decode_error, decode_notices, decode_rows
 from kvql.errors import Error
 from kvql.result import Result, ResultColumn
+from kvql.transport import cancelled
 from kvql.v1 import kvql_pb2 as pb
 
 REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024 - 1024
@@ -198,6 +199,10 @@ class Conversation:
         self._transactions: set[int] = set()
         self._dead_lanes: set[int] = set()
         self._stopped_lanes: set[int] = set()
+        self._owed: set[int] = set()
+        """Lanes that are told to go on once their abandoned requests, which may fail yet, are answered."""
+        self._held: list[SessionExchange] = []
+        """What was added in those lanes meanwhile."""
 
     # ── what the caller wants ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -207,14 +212,10 @@ class Conversation:
         request.id = self._next_id
         self._next_id += 1
         if exchange.bytes > REQUEST_BYTES_MAX:
-            exchange.fail(
-                errors.error(
-                    errors.LIMIT,
-                    f"the statement is {exchange.bytes:,} bytes long; at most {REQUEST_BYTES_MAX:,} are sent at once",
-                    hint="split it into several statements",
-                )
-            )
+            exchange.fail(_too_long(exchange))
             self._stop(exchange)
+        elif request.lane in self._owed:
+            self._held.append(exchange)
         elif request.lane in self._dead_lanes:
             self._dead_lanes.discard(request.lane)
             exchange.fail(transaction_lost())
@@ -227,7 +228,20 @@ class Conversation:
 
     def error_seen(self, lane: int) -> None:
         self._stopped_lanes.discard(lane)
-        self._seen.append(lane)
+        if any(e.abandoned and e.request.lane == lane for e in self._flight.values()):
+            self._owed.add(lane)
+        else:
+            self._seen.append(lane)
+
+    def _pay(self, lane: int) -> None:
+        """Tell a lane to go on if it can, and let what was held back in it go."""
+        self._owed.discard(lane)
+        self.error_seen(lane)
+        if lane not in self._owed:
+            held, self._held = self._held, []
+            for exchange in held:
+                (self._outbox if exchange.request.lane == lane else self._held).append(exchange)
+            self.wake_writer()
 
     def cancel(self, exchange: SessionExchange) -> None:
         """Stop one request; one that has not left never does."""
@@ -237,13 +251,14 @@ class Conversation:
             self._cancels.append(exchange.request.id)
             self.wake_writer()
         else:
-            if exchange in self._outbox:
-                self._outbox.remove(exchange)
+            for waiting in (self._outbox, self._held):
+                if exchange in waiting:
+                    waiting.remove(exchange)
             exchange.fail(cancelled())
             self._stop(exchange)
 
     def cancel_all(self) -> None:
-        for exchange in [*self._outbox, *self._flight.values()]:
+        for exchange in [*self._held, *self._outbox, *self._flight.values()]:
             self.cancel(exchange)
 
     @property
@@ -305,6 +320,8 @@ class Conversation:
             exchange.receive(response)
             if response.last:
                 self._landed(exchange)
+                if exchange.request.lane in self._owed:
+                    self._pay(exchange.request.lane)
                 if exchange.kind == "transaction":
                     self._note_transaction(exchange.request, response)
 
@@ -322,7 +339,7 @@ class Conversation:
         if action == pb.TransactionCommand.BEGIN and response.WhichOneof("outcome") == "done":
             self._transactions.add(request.lane)
         # a COMMIT after an error ends nothing: ROLLBACK TO may still bring the transaction back
-        elif action in _ENDS and response.error.sqlstate != errors.TRANSACTION_ABORTED:
+        elif action in _ENDS and response.error.sqlstate not in (errors.TRANSACTION_ABORTED, errors.CANCELLED):
             self._transactions.discard(request.lane)
 
     # ── when it breaks ────────────────────────────────────────────────────────────────────────────────────────────
@@ -357,7 +374,10 @@ class Conversation:
         self._slow_lanes.clear()
         self._cancels.clear()
         self._seen.clear()
+        self._owed.clear()
         self._outbox.extendleft(reversed(again))
+        self._outbox.extend(self._held)
+        self._held.clear()
         self._drop_behind_failures()
 
     def _stop(self, exchange: SessionExchange) -> None:
@@ -416,8 +436,14 @@ def _nobody() -> None:
 # ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def cancelled() -> Error:
-    return errors.error(errors.CANCELLED, "cancelled on your request")
+def _too_long(exchange: SessionExchange) -> Error:
+    error = errors.error(
+        errors.LIMIT,
+        f"the statement is {exchange.bytes:,} bytes long; at most {REQUEST_BYTES_MAX:,} are sent at once",
+        hint="split it into several statements",
+    )
+    error.unsent = True
+    return error
 
 
 def skipped() -> Error:

@@ -128,12 +128,15 @@ class WireTransport:
             stream.stop()
         self._wanted.set()
         self._room.set()
-        if self._supervisor is not None:
-            await asyncio.wait([self._supervisor], timeout=_FAREWELL_S)
-            self._supervisor.cancel()
-        if self._channel.is_ready:
-            await self._login.logout(self._channel.stub, _FAREWELL_S)
-        await self._channel.close()
+        try:
+            if self._supervisor is not None:
+                await asyncio.wait([self._supervisor], timeout=_FAREWELL_S)
+            if self._channel.is_ready:
+                await self._login.logout(self._channel.stub, _FAREWELL_S)
+        finally:
+            if self._supervisor is not None:
+                self._supervisor.cancel()
+            await self._channel.close()
 
     # ── the session ───────────────────────────────────────────────────────────────────────────────────────────────
 

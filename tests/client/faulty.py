@@ -31,6 +31,8 @@ class Service(KvqlServicer):
         self.store = open_folder(":memory:")
         self.cut_before: Callable[[pb.Request], bool] = lambda request: False
         self.cut_after: Callable[[pb.Request], bool] = lambda request: False
+        self.hold: threading.Event | None = None
+        """While it is there and not set, a session reads what comes and answers nothing."""
         self.token = "first"
         self.token_lifetime_s = 900
         self.logins = self.refreshes = self.batches = self.requests = self.chunks_sent = 0
@@ -83,6 +85,8 @@ class Service(KvqlServicer):
                             out = pb.ServerBatch()
                     if self.cut_after(request):
                         await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+                while self.hold is not None and not self.hold.is_set():
+                    await asyncio.sleep(0.01)
                 yield out
         finally:
             for lane in lanes.values():
