@@ -25,6 +25,7 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Un
 from kvql_server.executor import declared, expressions
 from kvql_server.executor.assignments import stored, words_only
 from kvql_server.executor.call import Call
+from kvql_server.executor.idempotency import Key
 from kvql_server.executor.keys import exists, missing
 from kvql_server.executor.turns import aside
 from kvql_server.transaction import Transaction
@@ -220,8 +221,8 @@ async def _write_statement(
 async def write_run(call: Call) -> Result:
     """The command outside BEGIN … COMMIT, each statement a commit of its own."""
     command = call.request.write
-    if len(command.keys) == 1 and command.mode in (PUT, UPSERT) and not command.ttl_ms:
-        result = await _write_pair(call, command)
+    if len(command.keys) == 1:
+        result = await write_pair(call)
         if result is not None:
             return result
     run = read(call)
@@ -243,11 +244,19 @@ async def write_run(call: Call) -> Result:
     return batch.result()
 
 
-async def _write_pair(call: Call, command: pb.WriteCommand) -> Result | None:
+def is_run(command: pb.WriteCommand) -> bool:
+    """Whether the command is several statements."""
+    return len(command.keys) > 1 if command.each else len(command.statement_sizes) > 1
+
+
+async def write_pair(call: Call, key_: Key | None = None) -> Result | None:
     """PUT or UPSERT of one pair of the two common types into a namespace that is there: what many tasks send.
 
     None: something is out of the ordinary; nothing has happened, and the general road finds out what.
     """
+    command = call.request.write
+    if len(command.keys) != 1 or command.mode not in (PUT, UPSERT) or command.ttl_ms:
+        return None
     values = command.values
     types = values.types
     if types == b"\x03" and len(values.integers) == 1 and not values.texts:
@@ -266,6 +275,8 @@ async def _write_pair(call: Call, command: pb.WriteCommand) -> Result | None:
     snapshot = Transaction(call.engine, user, tracked=False)
     try:
         call.work.saw(snapshot.revision)
+        if key_ is not None and (known := await key_.outcome(snapshot)) is not None:
+            return known
         record, new = await call.access.writable(snapshot, call.principal, namespace)
     finally:
         snapshot.close()
@@ -278,13 +289,18 @@ async def _write_pair(call: Call, command: pb.WriteCommand) -> Result | None:
         return None
     call.work.check()
     guards = (Absent(namespace, key),) if command.mode == PUT else ()
-    transaction = base.Transaction(guards, (Put(namespace, key, value),), user)
+    put = Put(namespace, key, value)
+    result = Result(row_count=1, completed=1)
+    # nothing suspends since the snapshot: what it said of the outcome still holds
+    written = (put,) if key_ is None else (put, key_.put(result, snapshot.time))
+    transaction = base.Transaction(guards, written, user)
     outcome = (await call.engine.commit_many((transaction,)))[0]
     if type(outcome) is not int:
         # the revision of the pair in the way lies at or before the snapshot's: nothing came in between
         raise exists(key, 1)
     call.work.saw(outcome)
-    return Result(row_count=1, completed=1, revision=outcome)
+    result.revision = outcome
+    return result
 
 
 class _Batch:
