@@ -4,9 +4,10 @@ Batching is the performance design: whatever is submitted while a batch is in fl
 *landed* when all its quick requests are answered; scans and bulk writes do not hold the next one back, nor does
 anything that has to wait for them in its lane.
 
-When a connection breaks, nothing is sent twice that could have been carried out: a read outside a transaction is
-repeated once, a write fails with 40003 (its outcome is unknown), a transaction is over (08006), and what had not left
-yet leaves with the next connection.
+When a connection breaks, nothing is carried out twice: a read outside a transaction is repeated once, a write and a
+COMMIT are repeated under their keys (see ``repeats``), which gives the outcome that was lost; a write without a key
+fails with 40003 (its outcome is unknown), a transaction is over (08006), and what had not left yet leaves with the next
+connection.
 """
 
 from __future__ import annotations
@@ -21,9 +22,17 @@ from kvql.codec import TYPE_OF_CODE, decode_error, decode_notices, decode_rows
 from kvql.errors import Error
 from kvql.result import Result, ResultColumn
 from kvql.transport import cancelled
+from kvql.transport.failures import (
+    REQUEST_BYTES_MAX,
+    commit_unknown,
+    outcome_unknown,
+    skipped,
+    too_long,
+    transaction_lost,
+)
+from kvql.transport.repeats import Repeats
 from kvql.v1 import kvql_pb2 as pb
 
-REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024 - 1024
 BATCH_BYTES_MAX: Final = 1024 * 1024
 QUICK_PAIRS_MAX: Final = 64
 _READS: Final = frozenset({"get", "has", "list", "namespaces", "select", "assertion"})
@@ -37,8 +46,8 @@ class SessionExchange:
     """A request and what has come back; see ``Exchange``."""
 
     __slots__ = (
-        "_chunks", "_conversation", "_failure", "_result", "_waiter", "abandoned", "answered", "bytes", "ended", "kind",
-        "quick", "refused", "request", "retried", "sent",
+        "_chunks", "_conversation", "_failure", "_result", "_waiter", "abandoned", "answered", "bytes", "ended", "key",
+        "kind", "lost_at", "quick", "refused", "request", "retried", "sent",
     )  # fmt: skip
 
     def __init__(self, conversation: Conversation, request: pb.Request) -> None:
@@ -50,6 +59,8 @@ class SessionExchange:
         self.ended = False
         self.sent = False
         self.retried = self.refused = False
+        self.key = b""
+        self.lost_at = 0.0
         self.answered = False
         self.abandoned = False
         self._result = Result()
@@ -139,6 +150,8 @@ class SessionExchange:
         outcome = response.WhichOneof("outcome")
         if outcome == "error":
             self._failure = decode_error(response.error)
+            if self.lost_at and self._failure.sqlstate == errors.NO_TRANSACTION:
+                self._failure = transaction_lost()
         elif outcome == "done":
             self._finish(response.done)
         self.ended = response.last
@@ -185,6 +198,7 @@ class Conversation:
         """Callers that wait for an answer."""
         self.token = ""
         """A fresh access token that the server has not been given yet."""
+        self.repeats = Repeats()
         self.batches = 0
         """How many have left: what coalescing saves can be counted."""
         self.wake_reader: Callable[[], None] = _nobody
@@ -211,8 +225,10 @@ class Conversation:
         exchange = SessionExchange(self, request)
         request.id = self._next_id
         self._next_id += 1
+        if self.repeats.on:
+            self.repeats.give(exchange, inside=request.lane in self._transactions)
         if exchange.bytes > REQUEST_BYTES_MAX:
-            exchange.fail(_too_long(exchange))
+            exchange.fail(too_long(exchange.bytes))
             self._stop(exchange)
         elif request.lane in self._owed:
             self._held.append(exchange)
@@ -254,7 +270,7 @@ class Conversation:
             for waiting in (self._outbox, self._held):
                 if exchange in waiting:
                     waiting.remove(exchange)
-            exchange.fail(cancelled())
+            exchange.fail(outcome_unknown("cancelled on your request") if exchange.lost_at else cancelled())
             self._stop(exchange)
 
     def cancel_all(self) -> None:
@@ -320,6 +336,7 @@ class Conversation:
             exchange.receive(response)
             if response.last:
                 self._landed(exchange)
+                self.repeats.take_back(exchange)
                 if exchange.request.lane in self._owed:
                     self._pay(exchange.request.lane)
                 if exchange.kind == "transaction":
@@ -347,12 +364,16 @@ class Conversation:
     def broken(self, cause: Error, *, untouched: bool = False) -> None:
         """The session is gone. ``untouched``: the server says that it carried out nothing of it."""
         flight = list(self._flight.values())
-        changing = {e.request.lane for e in flight if e.kind not in _READS}
+        changing = {e.request.lane for e in flight if e.kind not in _READS and not e.key}
         again: list[SessionExchange] = []
         for exchange in flight:
             lane = exchange.request.lane
-            if lane in self._transactions:
-                exchange.fail(_commit_unknown(exchange, cause) or transaction_lost(cause))
+            ordered = lane not in changing or exchange.kind == "transaction"
+            if exchange.key and ordered and not (untouched or exchange.abandoned) and self.repeats.lost(exchange):
+                exchange.begin_again()
+                again.append(exchange)
+            elif lane in self._transactions:
+                exchange.fail(commit_unknown(exchange.request, cause) or transaction_lost(cause))
                 self._stop(exchange)
             elif exchange.abandoned:
                 exchange.fail(cause)
@@ -399,12 +420,22 @@ class Conversation:
             else:
                 self._outbox.append(exchange)
 
-    def refuse_all(self, cause: Error) -> None:
-        """No new session can be had: what waits for one fails. Nothing of it was carried out."""
+    def refuse_all(self, cause: Error, *, for_good: bool = False) -> bool:
+        """No new session can be had: what waits for one fails, and nothing of it was carried out; but what was lost
+        before its answer came waits on for a while. Whether something does."""
+        kept: list[SessionExchange] = []
         while self._outbox:
             exchange = self._outbox.popleft()
-            exchange.fail(errors.error(cause.sqlstate, cause.message, hint=cause.hint))
+            if exchange.lost_at and not for_good and self.repeats.lost(exchange):
+                kept.append(exchange)
+                continue
+            if exchange.lost_at:
+                exchange.fail(outcome_unknown(cause.message))
+            else:
+                exchange.fail(errors.error(cause.sqlstate, cause.message, hint=cause.hint))
             self._stop(exchange)
+        self._outbox.extend(kept)
+        return bool(kept)
 
 
 def _is_small(request: pb.Request, kind: str) -> bool:
@@ -431,50 +462,3 @@ def is_one_key(where: pb.Expression) -> bool:
 
 def _nobody() -> None:
     """Who is woken before a connection stands."""
-
-
-# ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _too_long(exchange: SessionExchange) -> Error:
-    error = errors.error(
-        errors.LIMIT,
-        f"the statement is {exchange.bytes:,} bytes long; at most {REQUEST_BYTES_MAX:,} are sent at once",
-        hint="split it into several statements",
-    )
-    error.unsent = True
-    return error
-
-
-def skipped() -> Error:
-    error = errors.error(errors.CANCELLED, "not carried out: a statement before it failed")
-    error.skipped = True
-    return error
-
-
-def outcome_unknown(why: str) -> Error:
-    return errors.error(
-        errors.OUTCOME_UNKNOWN,
-        f"{why}; whether the statement was carried out is unknown",
-        hint="look before you repeat it",
-    )
-
-
-def transaction_lost(cause: Error | None = None) -> Error:
-    return errors.error(
-        errors.CONNECTION_LOST,
-        f"{cause.message if cause else 'the connection was lost'}; the open transaction was rolled back",
-        hint="ROLLBACK, then run the whole transaction again",
-    )
-
-
-def _commit_unknown(exchange: SessionExchange, cause: Error) -> Error | None:
-    """A COMMIT whose answer was lost may have happened."""
-    request = exchange.request
-    if exchange.kind == "transaction" and request.transaction.action == pb.TransactionCommand.COMMIT:
-        return errors.error(
-            errors.OUTCOME_UNKNOWN,
-            f"{cause.message}; whether the transaction was committed is unknown",
-            hint="look before you repeat it",
-        )
-    return None

@@ -31,6 +31,8 @@ class Service(KvqlServicer):
         self.store = open_folder(":memory:")
         self.cut_before: Callable[[pb.Request], bool] = lambda request: False
         self.cut_after: Callable[[pb.Request], bool] = lambda request: False
+        self.keeps_outcomes = False
+        """What it tells clients; it does keep them."""
         self.hold: threading.Event | None = None
         """While it is there and not set, a session reads what comes and answers nothing."""
         self.token = "first"
@@ -55,7 +57,10 @@ class Service(KvqlServicer):
         return pb.LogoutReply()
 
     def _tokens(self) -> pb.Tokens:
-        return pb.Tokens(access_token=self.token, refresh_token="r", expires_in_s=self.token_lifetime_s)
+        return pb.Tokens(
+            access_token=self.token, refresh_token="r", expires_in_s=self.token_lifetime_s,
+            keeps_outcomes=self.keeps_outcomes,
+        )  # fmt: skip
 
     async def _check(self, context: Any) -> None:
         if dict(context.invocation_metadata()).get("authorization") != f"Bearer {self.token}":

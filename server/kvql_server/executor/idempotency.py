@@ -9,9 +9,9 @@ Two kinds of keys share the form. A user's key has a pair of its own for 24 hour
 another one by. The keys by which a client repeats what a broken connection left open count: the pair of a key holds the
 outcome of its newest sequence and no hash, because only the client can have made it.
 
-The value is MessagePack: [sequence, hash, place, pairs, statements, reply]. ``place`` is ``WHOLE``, ``NEVER`` (the fence
-of a COMMIT that came too late), or the next statement of a run that is half carried out. ``reply`` is empty where the
-two counts say all, else a ``pb.Response``.
+The value is MessagePack: [sequence, hash, place, pairs, statements, reply]. ``place`` is ``WHOLE``, ``NEVER`` (the
+fence of a COMMIT that came too late), or the next statement of a run that is half carried out. ``reply`` is empty where
+the two counts say all, else a ``pb.Response``.
 """
 
 from __future__ import annotations
@@ -45,7 +45,15 @@ OUTCOME: Final = "outcome/"
 KEPT_US: Final = 24 * 3600 * 1_000_000
 WHOLE: Final = -1
 NEVER: Final = -2
-_UNSENT: Final[tuple[Any, ...]] = ("id", "lane", "deadline_ms", "idempotency_key", "on_error", "repeat_key", "repeat_sequence")
+_UNSENT: Final[tuple[Any, ...]] = (
+    "id",
+    "lane",
+    "deadline_ms",
+    "idempotency_key",
+    "on_error",
+    "repeat_key",
+    "repeat_sequence",
+)
 """Fields that say how a request travels, and not what it asks for."""
 
 _State = tuple[int, bytes, int, int, int, bytes]
