@@ -84,16 +84,17 @@ class Client(BaseClient):
         parameters: Given = None,
         timeout: float | None = None,
         source: str | None = None,
+        key: bytes | str | None = None,
     ) -> Result:
         """Carry out one statement, given as text or as a syntax tree (then ``source`` is its text, for errors).
 
-        ``timeout`` is in seconds. The rows of the result are read once; what has not come yet is fetched while they are
-        read. Raises ``errors.Error`` with the place in the source.
+        ``timeout`` is in seconds; ``key`` is an idempotency key. The rows of the result are read once; what has not
+        come yet is fetched while they are read. Raises ``errors.Error`` with the place in the source.
         """
         if isinstance(statement, str):
             statement, source = self.read(statement)
         with self.shield:
-            request = self._request(statement, parameters, timeout, source)
+            request = self._request(statement, parameters, timeout, source, key)
             if request is None:
                 return Result()
             try:

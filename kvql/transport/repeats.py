@@ -3,7 +3,8 @@
 Reads always may be. A write may be if the server can tell that it was carried out already: it goes with a repeat key
 (``pb.Request.repeat_key``). A connection has as many keys as it had such writes in flight at once, each used again and
 again with a growing sequence, so that the server keeps a pair for each of them and not one for each write. Runs of many
-writes have none: the pair would be written with every one of them.
+writes have none: the pair would be written with every one of them. Nor have writes when much is in flight: there the
+server's time is what counts, and the second pair takes a third as much again (ADR 17).
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 REPEAT_S: Final = 5.0
 """How long a write whose outcome is open is asked for again before it is called unknown."""
+CROWD: Final = 8
+"""With so many requests under way, another write gets no key."""
 _WRITES: Final = frozenset(
     {
         "write", "delete", "expire", "insert", "update_rows", "delete_rows", "truncate", "create_namespace",
@@ -41,6 +44,9 @@ class Repeats:
     def give(self, exchange: SessionExchange, *, inside: bool) -> None:
         """A key, if the request is one that needs it; ``inside`` a transaction only COMMIT does."""
         request = exchange.request
+        if request.idempotency_key:
+            exchange.key = request.idempotency_key
+            return
         if exchange.kind == "transaction":
             if request.transaction.action != pb.TransactionCommand.COMMIT:
                 return
@@ -57,9 +63,9 @@ class Repeats:
 
     def take_back(self, exchange: SessionExchange) -> None:
         """Nobody waits for the outcome any more; what comes of it yet has an older sequence than the next."""
-        if exchange.key:
+        if exchange.key and exchange.request.repeat_key:
             self._free.append(exchange.key)
-            exchange.key = b""
+        exchange.key = b""
 
     @staticmethod
     def lost(exchange: SessionExchange) -> bool:

@@ -30,7 +30,7 @@ from kvql.transport.failures import (
     too_long,
     transaction_lost,
 )
-from kvql.transport.repeats import Repeats
+from kvql.transport.repeats import CROWD, Repeats
 from kvql.v1 import kvql_pb2 as pb
 
 BATCH_BYTES_MAX: Final = 1024 * 1024
@@ -204,6 +204,8 @@ class Conversation:
         self.wake_reader: Callable[[], None] = _nobody
         self.wake_writer: Callable[[], None] = _nobody
         self._next_id = 1
+        self._crowd = 0
+        """Requests of the newest batch."""
         self._outbox: deque[SessionExchange] = deque()
         self._flight: dict[int, SessionExchange] = {}
         self._awaited: set[int] = set()
@@ -225,7 +227,11 @@ class Conversation:
         exchange = SessionExchange(self, request)
         request.id = self._next_id
         self._next_id += 1
-        if self.repeats.on:
+        if self.repeats.on and (
+            (self._crowd < CROWD and len(self._flight) + len(self._outbox) < CROWD)
+            or exchange.kind == "transaction"
+            or request.idempotency_key
+        ):
             self.repeats.give(exchange, inside=request.lane in self._transactions)
         if exchange.bytes > REQUEST_BYTES_MAX:
             exchange.fail(too_long(exchange.bytes))
@@ -316,6 +322,7 @@ class Conversation:
                 self._slow_lanes[request.lane] += 1
             elif request.lane not in self._slow_lanes:
                 self._awaited.add(request.id)
+        self._crowd = len(requests)
         batch.requests.extend(requests)
 
     def unsend(self, batch: pb.ClientBatch) -> None:

@@ -15,6 +15,7 @@ import kvql.aio
 from kvql.client import Client, connect
 from kvql.result import Result
 from kvql.transport import repeats
+from kvql.transport.repeats import CROWD
 from kvql.v1 import kvql_pb2 as pb
 from tests.client.faulty import FaultyServer
 from tests.client.proxy import Proxy
@@ -171,11 +172,82 @@ def test_many_tasks_and_a_line_that_breaks_all_the_time(faulty: FaultyServer) ->
                     await con.execute("UPDATE main SET value = value + 1 WHERE key = 'sum'")
                     await con.execute("PUT ? 1", [f"k{number}-{i}"])
 
-            await asyncio.gather(*(add(n) for n in range(20)))
-            assert (await con.execute("GET sum")).rows == [("sum", 100)]
-            assert (await con.execute("COUNT LIKE 'k%'")).rows == [(100,)]
+            await asyncio.gather(*(add(n) for n in range(CROWD)))
+            assert (await con.execute("GET sum")).rows == [("sum", 5 * CROWD)]
+            assert (await con.execute("COUNT LIKE 'k%'")).rows == [(5 * CROWD,)]
 
     asyncio.run(main())
+
+
+def test_a_crowd_goes_without(faulty: FaultyServer) -> None:
+    faulty.service.keeps_outcomes = True
+    seen = Times(0)
+    faulty.service.cut_before = seen
+
+    async def main() -> None:
+        async with kvql.aio.connect(faulty.url, password="secret", insecure=True) as con:
+            await con.execute("UPSERT sum 0")
+            await asyncio.gather(*(con.execute("UPSERT ? 1", [f"k{n}"]) for n in range(5 * CROWD)))
+
+    asyncio.run(main())
+    assert len(seen.keys) == 1 + CROWD and len({key for key, _ in seen.keys}) == CROWD
+
+
+def test_a_key_of_the_users_own(target: dict[str, Any]) -> None:
+    with kvql.connect(**target, autocommit=True) as con:
+        con.execute("PUT stock 10")
+        sell = "UPDATE main SET value = value - 1 WHERE key = 'stock' RETURNING value"
+        for key in ("order 1", b"order 1", "order 2"):
+            cursor = con.execute(sell, idempotency_key=key)
+            assert cursor.rows == [(9 if key != "order 2" else 8,)]
+        with pytest.raises(kvql.DataError) as caught:
+            con.execute("DELETE stock", idempotency_key="order 1")
+        assert caught.value.sqlstate == "22023"
+    with kvql.connect(**target) as con:
+        con.execute("UPDATE stock 100")
+        con.commit(idempotency_key="close")
+        con.execute("UPDATE stock 50")
+        con.commit(idempotency_key="close")
+        assert con.execute("GET stock").fetchone() == ("stock", 100), "the second was not carried out"
+        con.rollback()
+        con.commit(idempotency_key="close")
+        with pytest.raises(kvql.Error) as refused:
+            con.commit(idempotency_key="never")
+        assert refused.value.sqlstate == "25P01"
+
+
+def test_transactions_of_threads_are_repeated_on_conflict(server: Server) -> None:
+    """40001 between real clients: every one of them reads what the others change."""
+    conflicts: list[int] = []
+    failures: list[BaseException] = []
+    with server.connect("shop") as con:
+        con.execute("PUT visits 0")
+
+    def visit(con: Any) -> None:
+        conflicts.append(1)
+        [(_, visits)] = con.execute("GET visits").fetchall()
+        con.execute("UPDATE visits ?", [visits + 1])
+
+    def work() -> None:
+        try:
+            with server.connect("shop") as con:
+                for _ in range(5):
+                    for attempt in con.transaction(retries=50):
+                        with attempt:
+                            visit(con)
+                    con.transaction(retries=50).run(visit)
+        except BaseException as e:  # noqa: BLE001 - whatever it is, the test shows it
+            failures.append(e)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not failures
+    with server.connect("shop") as con:
+        assert con.execute("GET visits").fetchone() == ("visits", 40)
+    assert len(conflicts) > 40, "there was something to repeat"
 
 
 # ── a real server ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -221,3 +293,17 @@ def test_between_commit_and_acknowledgement(server: Server, statement: str, deat
     assert told[3] == ([(1,)] if "RETURNING" in statement else [])
     if statement != "COMMIT":
         assert told[0] == 1
+
+
+def test_a_key_of_the_users_own_outlives_the_server(server: Server) -> None:
+    with server.connect("shop") as con:
+        con.execute("PUT n 0")
+        first = con.execute("UPDATE shop SET value = value + 1 RETURNING value", idempotency_key="once")
+        told = first.rows, first.rowcount, first.revision
+    for end in (server.kill, server.stop):
+        end()
+        server.start()
+        with server.connect("shop") as con:
+            again = con.execute("UPDATE shop SET value = value + 1 RETURNING value", idempotency_key="once")
+            assert (again.rows, again.rowcount, again.revision) == told
+            assert con.execute("GET n").fetchone() == ("n", 1)

@@ -66,10 +66,12 @@ class Overtaken(Exception):
 class Key:
     """The key of a request and what is to be kept under it."""
 
-    __slots__ = ("_bytes_max", "_hash", "_sequence", "name")
+    __slots__ = ("_bytes_max", "_hash", "_sequence", "name", "own")
 
-    def __init__(self, name: str, sequence: int, hash_: bytes, bytes_max: int) -> None:
+    def __init__(self, name: str, own: bytes, sequence: int, hash_: bytes, bytes_max: int) -> None:
         self.name = name
+        self.own = own
+        """The user's key, which also goes into the log; empty for a client's."""
         self._sequence = sequence
         self._hash = hash_
         self._bytes_max = bytes_max
@@ -84,7 +86,7 @@ class Key:
             if request.repeat_key:
                 raise errors.error(errors.INVALID, "a request has an idempotency key or a repeat key, not both")
             hash_ = b"" if request.WhichOneof("command") == "transaction" else _hash(call)
-            return cls(f"{OUTCOME}{key.hex()}/{user}", 0, hash_, call.settings.outcome_bytes_max)
+            return cls(f"{OUTCOME}{key.hex()}/{user}", key, 0, hash_, call.settings.outcome_bytes_max)
         key = request.repeat_key
         if not key:
             return None
@@ -92,7 +94,7 @@ class Key:
         if not request.repeat_sequence:
             raise errors.error(errors.INVALID, "a repeat key needs a sequence")
         name = f"{OUTCOME}{key.hex()}+/{user}"
-        return cls(name, request.repeat_sequence, b"", call.settings.outcome_bytes_max)
+        return cls(name, b"", request.repeat_sequence, b"", call.settings.outcome_bytes_max)
 
     # ── what was kept ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -132,6 +134,7 @@ class Key:
     def remember(self, transaction: Transaction, result: Result, place: int = WHOLE) -> None:
         """Make the outcome a part of the transaction."""
         put = self.put(result, transaction.time, place)
+        transaction.idempotency_key = self.own
         transaction.put(put.namespace, put.key, put.value, put.expires_at)
 
     def put(self, result: Result, now: int, place: int = WHOLE) -> Put:

@@ -292,8 +292,10 @@ async def write_pair(call: Call, key_: Key | None = None) -> Result | None:
     put = Put(namespace, key, value)
     result = Result(row_count=1, completed=1)
     # nothing suspends since the snapshot: what it said of the outcome still holds
-    written = (put,) if key_ is None else (put, key_.put(result, snapshot.time))
-    transaction = base.Transaction(guards, written, user)
+    if key_ is None:
+        transaction = base.Transaction(guards, (put,), user)
+    else:
+        transaction = base.Transaction(guards, (put, key_.put(result, snapshot.time)), user, "", key_.own)
     outcome = (await call.engine.commit_many((transaction,)))[0]
     if type(outcome) is not int:
         # the revision of the pair in the way lies at or before the snapshot's: nothing came in between
