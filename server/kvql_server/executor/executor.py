@@ -26,6 +26,7 @@ from kvql_server.executor import (
     modes,
     namespaces,
     select,
+    single,
     transactions,
     writes,
 )
@@ -110,17 +111,16 @@ class Executor:
 
     async def _write(self, call: Call) -> Result:
         request = call.request
-        if self.engine.in_process and not request.idempotency_key and not request.repeat_key:
-            return await writes.write_run(call)
-        key = Key.of(call)
-        if key is not None and not writes.is_run(request.write):
-            if self.engine.in_process:
-                result = await writes.write_pair(call, key)
-                if result is not None:
-                    return result
-            return await self._autocommit(call, writes.write, key)
-        if key is None or not request.idempotency_key:
+        key = Key.of(call) if request.idempotency_key or request.repeat_key else None
+        if self.engine.in_process and len(request.write.keys) == 1:
+            result = await single.write_pair(call, key)
+            if result is not None:
+                return result
+        run = single.is_run(request.write)
+        if key is None or (run and not request.idempotency_key):
             return await (writes.write_run(call) if self.engine.in_process else self._run_one_by_one(call))
+        if not run:
+            return await self._autocommit(call, writes.write, key)
         return await self._keyed_run(call, key)
 
     async def _in_mode(self, call: Call, command: str) -> Result:
@@ -229,10 +229,10 @@ class Executor:
         self, call: Call, run: writes.Run, index: int, bounds: tuple[int, int], total: Result, key: Step | None
     ) -> None:
         """Carry out a statement of a run and add it to the total; raises its error where the run ends with it."""
-        single = pb.Request()
-        single.CopyFrom(call.request)
-        writes.keep_only(single.write, call.request.write, *bounds)
-        alone = Call(single, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings)
+        one = pb.Request()
+        one.CopyFrom(call.request)
+        writes.keep_only(one.write, call.request.write, *bounds)
+        alone = Call(one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings)
         try:
             result = await self._autocommit(alone, writes.write, key)
         except Error as e:

@@ -25,7 +25,6 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Un
 from kvql_server.executor import declared, expressions
 from kvql_server.executor.assignments import stored, words_only
 from kvql_server.executor.call import Call
-from kvql_server.executor.idempotency import Key
 from kvql_server.executor.keys import exists, missing
 from kvql_server.executor.turns import aside
 from kvql_server.transaction import Transaction
@@ -220,11 +219,6 @@ async def _write_statement(
 
 async def write_run(call: Call) -> Result:
     """The command outside BEGIN … COMMIT, each statement a commit of its own."""
-    command = call.request.write
-    if len(command.keys) == 1:
-        result = await write_pair(call)
-        if result is not None:
-            return result
     run = read(call)
     namespace = call.namespace()
     rules.check_comment(call.request.comment)
@@ -242,67 +236,6 @@ async def write_run(call: Call) -> Result:
     finally:
         snapshot.close()
     return batch.result()
-
-
-def is_run(command: pb.WriteCommand) -> bool:
-    """Whether the command is several statements."""
-    return len(command.keys) > 1 if command.each else len(command.statement_sizes) > 1
-
-
-async def write_pair(call: Call, key_: Key | None = None) -> Result | None:
-    """PUT or UPSERT of one pair of the two common types into a namespace that is there: what many tasks send.
-
-    None: something is out of the ordinary; nothing has happened, and the general road finds out what.
-    """
-    command = call.request.write
-    if len(command.keys) != 1 or command.mode not in (PUT, UPSERT) or command.ttl_ms:
-        return None
-    values = command.values
-    types = values.types
-    if types == b"\x03" and len(values.integers) == 1 and not values.texts:
-        value: Any = values.integers[0]
-    elif types == b"\x06" and len(values.texts) == 1 and not values.integers:
-        value = values.texts[0]
-    else:
-        return None
-    if values.floats or values.blobs or values.expressions or len(command.statement_sizes) > 1 or call.request.comment:
-        return None
-    key = command.keys[0]
-    if not rules.keys_are_valid((key,)) or command.statement_sizes not in ([], [1]):
-        return None
-    namespace = call.namespace()
-    user = call.principal.name
-    snapshot = Transaction(call.engine, user, tracked=False)
-    try:
-        call.work.saw(snapshot.revision)
-        if key_ is not None and (known := await key_.outcome(snapshot)) is not None:
-            return known
-        record, new = await call.access.writable(snapshot, call.principal, namespace)
-    finally:
-        snapshot.close()
-    if (
-        new
-        or record.fields
-        or DEFAULT_TTL in record.options
-        or not rules.values_are_valid((value,), words_only(call, record))
-    ):
-        return None
-    call.work.check()
-    guards = (Absent(namespace, key),) if command.mode == PUT else ()
-    put = Put(namespace, key, value)
-    result = Result(row_count=1, completed=1)
-    # nothing suspends since the snapshot: what it said of the outcome still holds
-    if key_ is None:
-        transaction = base.Transaction(guards, (put,), user)
-    else:
-        transaction = base.Transaction(guards, (put, key_.put(result, snapshot.time)), user, "", key_.own)
-    outcome = (await call.engine.commit_many((transaction,)))[0]
-    if type(outcome) is not int:
-        # the revision of the pair in the way lies at or before the snapshot's: nothing came in between
-        raise exists(key, 1)
-    call.work.saw(outcome)
-    result.revision = outcome
-    return result
 
 
 class _Batch:
