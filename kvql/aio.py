@@ -58,10 +58,16 @@ class Connection(AsyncConnection):
         """The same connection with ``namespace`` in use; nothing is sent, and this one stays as it is."""
         return Connection(self._shared, namespace, autocommit=self._autocommit)
 
-    async def _run(self, statement: str | ast.Statement, parameters: Given, timeout: float | None) -> _Raw:
+    async def _run(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given,
+        timeout: float | None,
+        key: bytes | str | None = None,
+    ) -> _Raw:
         if not self._autocommit:
-            return await super()._run(statement, parameters, timeout)
-        submit = self._shared.transport.point
+            return await super()._run(statement, parameters, timeout, key)
+        submit = None if key is not None else self._shared.transport.point
         point = None if submit is None else self._client.point(statement, parameters)
         if submit is not None and point is not None:
             try:
@@ -73,7 +79,7 @@ class Connection(AsyncConnection):
             raise _refused(parsed, source)
         client = AsyncClient(self._shared, self.namespace)
         try:
-            return await client.run(parsed, parameters, timeout, source)
+            return await client.run(parsed, parameters, timeout, source, key)
         finally:
             client.give_back()
 
@@ -123,14 +129,20 @@ class Transaction(AsyncConnection):
         """Let later statements of this transaction mean ``namespace``."""
         self._client.namespace = namespace
 
-    async def _run(self, statement: str | ast.Statement, parameters: Given, timeout: float | None) -> _Raw:
+    async def _run(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given,
+        timeout: float | None,
+        key: bytes | str | None = None,
+    ) -> _Raw:
         parsed, source = self._client.read(statement)
         if isinstance(parsed, ast.Begin | ast.Use):
             raise _refused(parsed, source)
         self._check_open()
         answered = False
         try:
-            result = await self._client.run(parsed, parameters, timeout, source)
+            result = await self._client.run(parsed, parameters, timeout, source, key)
             answered = True
             return result
         except Error:

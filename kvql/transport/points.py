@@ -48,7 +48,7 @@ class PointRun:
     """The points of one command on their way; what ``SessionExchange`` is for a request of one statement."""
 
     __slots__ = (
-        "_points", "_rows", "abandoned", "answered", "bytes", "ended", "kind", "quick",
+        "_points", "_rows", "abandoned", "answered", "bytes", "ended", "key", "kind", "lost_at", "quick",
         "refused", "request", "retried", "sent",
     )  # fmt: skip
 
@@ -60,6 +60,8 @@ class PointRun:
         self.kind = "get" if points[0].point.mode == GET else "write"
         self.bytes = self.request.ByteSize()
         self.quick = True
+        self.key = b""
+        self.lost_at = 0.0
         self.ended = self.sent = self.retried = self.refused = self.answered = self.abandoned = False
 
     def receive(self, response: pb.Response) -> None:
@@ -90,7 +92,7 @@ class PointRun:
         """Of those statements that went well, in order."""
         if self.kind == "get":
             return (Result(_KEY_VALUE, [row], 1, revision=done.revision) for row in self._rows)
-        revisions = done.revisions or repeat(done.revision, done.completed)
+        revisions = done.revisions or repeat(done.revision, len(self._points) - len(done.errors))
         return (Result(row_count=1, revision=revision, completed=1) for revision in revisions)
 
     def fail(self, error: Error) -> None:
@@ -139,7 +141,7 @@ class PointQueue:
     def add(self, waiting: Waiting) -> None:
         self._waiting.append(waiting)
 
-    def take(self, bytes_max: int, next_id: Callable[[], int]) -> list[PointRun]:
+    def take(self, bytes_max: int, next_id: Callable[[], int], run_max: int = RUN_MAX) -> list[PointRun]:
         """Commands for the oldest of them, as many as these bytes hold; none if nobody waits any more."""
         runs: list[list[Waiting]] = []
         open_runs: dict[tuple[int, str, int], list[Waiting]] = {}
@@ -151,7 +153,7 @@ class PointQueue:
             if waiting.future.done():
                 continue  # its task was cancelled meanwhile, and the statement with it: it is never carried out
             run = open_runs.get(waiting.together)
-            if run is None or len(run) == RUN_MAX:
+            if run is None or len(run) == run_max:
                 run = open_runs[waiting.together] = []
                 runs.append(run)
             run.append(waiting)

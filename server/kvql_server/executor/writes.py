@@ -221,11 +221,6 @@ async def _write_statement(
 
 async def write_run(call: Call) -> Result:
     """The command outside BEGIN … COMMIT, each statement a commit of its own."""
-    command = call.request.write
-    if len(command.keys) == 1 and command.mode in (PUT, UPSERT) and not command.ttl_ms:
-        result = await _write_pair(call, command)
-        if result is not None:
-            return result
     run = read(call)
     namespace = call.namespace()
     rules.check_comment(call.request.comment)
@@ -248,51 +243,6 @@ async def write_run(call: Call) -> Result:
     finally:
         snapshot.close()
     return batch.result()
-
-
-async def _write_pair(call: Call, command: pb.WriteCommand) -> Result | None:
-    """PUT or UPSERT of one pair of the two common types into a namespace that is there: what many tasks send.
-
-    None: something is out of the ordinary; nothing has happened, and the general road finds out what.
-    """
-    values = command.values
-    types = values.types
-    if types == b"\x03" and len(values.integers) == 1 and not values.texts:
-        value: Any = values.integers[0]
-    elif types == b"\x06" and len(values.texts) == 1 and not values.integers:
-        value = values.texts[0]
-    else:
-        return None
-    if values.floats or values.blobs or values.expressions or len(command.statement_sizes) > 1 or call.request.comment:
-        return None
-    key = command.keys[0]
-    if not rules.keys_are_valid((key,)) or command.statement_sizes not in ([], [1]):
-        return None
-    namespace = call.namespace()
-    user = call.principal.name
-    snapshot = Transaction(call.engine, user, tracked=False)
-    try:
-        call.work.saw(snapshot.revision)
-        record, new = await call.access.writable(snapshot, call.principal, namespace)
-    finally:
-        snapshot.close()
-    if (
-        new
-        or record.fields
-        or DEFAULT_TTL in record.options
-        or not rules.values_are_valid((value,), words_only(call, record))
-    ):
-        return None
-    call.work.check()
-    guards = (Absent(namespace, key),) if command.mode == PUT else ()
-    transaction = base.Transaction(guards, (Put(namespace, key, value),), user)
-    outcome = (await call.engine.commit_many((transaction,)))[0]
-    if type(outcome) is not int:
-        # the revision of the pair in the way lies at or before the snapshot's: nothing came in between
-        raise exists(key, 1)
-    call.work.saw(outcome)
-    revisions = (outcome,) if command.tell_revisions else ()
-    return Result(row_count=1, completed=1, revision=outcome, revisions=revisions)
 
 
 class _Batch:
