@@ -346,6 +346,20 @@ def test_a_run_of_puts_is_one_record_and_as_many_commits(tmp_path: Path) -> None
         again.close_now()
 
 
+def test_a_run_longer_than_a_record(tmp_path: Path) -> None:
+    count = record.RUN_MAX + 2
+    engine = HashTableEngine.open(tmp_path)
+    assert step(engine.commit_puts(base.PutRun("a", [f"k{n}" for n in range(count)], list(range(count))))) == 1
+    engine.close_now()
+    (log,) = tmp_path.glob("log-*.kvl")
+    assert len(ends(log.read_bytes())) == 3, "two, and the closing"
+    seen = examine(OsFiles(), str(tmp_path))
+    assert not seen.findings and seen.revision == count
+    again = HashTableEngine.open(tmp_path)
+    assert again.status()["revision"] == again.status()["pairs"] == count
+    again.close_now()
+
+
 def test_what_is_no_run_of_puts(tmp_path: Path) -> None:
     """Whole records that no release writes: refused by name and place, not half carried out."""
     good = msgspec.msgpack.encode(("ann", "", "a", ["k", "l"], [1, 2]))

@@ -167,17 +167,22 @@ class HashTableEngine:
             now = self._clock.now()
             if store.wheel.earliest <= now:
                 self._expire(now)
-            if not 0 < len(run.keys) <= record.RUN_MAX or not store.puttable(run):
+            if not run.keys or not store.puttable(run):
                 return None
-            payload = record.encode_puts(run)
+            payloads = record.encode_puts(run)
             if self._max_bytes is not None:
                 self._check_memory([base.Transaction((), list(map(Put, repeat(run.namespace), run.keys, run.values)))])
-            self._reserve(len(payload) + record.RECORD_EXTRA_BYTES, len(run.keys))
+            size = sum(len(payload) + record.RECORD_EXTRA_BYTES for payload, _ in payloads)
+            self._reserve(size, len(run.keys))
             first, log = store.revision + 1, self._log
             try:
-                data, crc = record.frame(
-                    record.PUTS, log.epoch, log.crc, first, log.synced_revision, now, payload, len(run.keys)
-                )
+                data, crc, revision = b"", log.crc, first
+                for payload, size in payloads:
+                    made, crc = record.frame(
+                        record.PUTS, log.epoch, crc, revision, log.synced_revision, now, payload, size
+                    )
+                    data += made
+                    revision += size
                 store.apply_puts(run, Meta(now, run.user, run.comment), first)
                 log.crc = crc
                 log.append(data, store.revision)
