@@ -20,7 +20,7 @@ from kvql_server.tools.content import content_hash
 from kvql_server.tools.contents import Contents, contents
 
 from kvql.values import Json
-from tests.engine.test_crash import abandon, step
+from tests.stores import abandon, step
 
 VALUES: list[Any] = [
     None, True, False, 0, -(2**63), 2**63 - 1, Decimal("1.50"), Decimal("-1E+3"), 0.0, -0.0, 1.5, float("nan"),

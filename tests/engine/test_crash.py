@@ -14,6 +14,7 @@ from kvql_server.engines.base import Clear, Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine
 
 from tests.engine.disk import Disk
+from tests.stores import abandon, state_of, step
 
 State = dict[str, int]
 KEYS = [f"k{n}" for n in range(12)]
@@ -21,28 +22,6 @@ KEYS = [f"k{n}" for n in range(12)]
 
 class PowerLoss(BaseException):
     """Not an OSError: nobody may handle it."""
-
-
-def step(coroutine: Any) -> Any:
-    """Run a coroutine that never suspends."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("it suspended")
-
-
-def state_of(engine: HashTableEngine) -> State:
-    snapshot = engine.snapshot()
-    table = snapshot.table("a")
-    pairs = {} if table is None else dict(iter(table.page("", None, "key", 4096, snapshot.revision, snapshot.time)[0]))
-    snapshot.close()
-    return {key: entry.value for key, entry in pairs.items()}
-
-
-def abandon(engine: HashTableEngine) -> None:
-    """As kill -9 does: nothing more is written."""
-    engine._log.stop()
 
 
 class Run:

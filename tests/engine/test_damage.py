@@ -20,50 +20,7 @@ from kvql_server.engines.base import Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, record
 
 from kvql.values import Json
-from tests.engine.test_crash import abandon, state_of, step
-
-RECORDS = 8
-
-
-def commit(engine: HashTableEngine, *writes: Any, sync: bool = True) -> int:
-    (revision,) = step(engine.commit_many([Transaction((), writes, "ann", "why")]))
-    assert isinstance(revision, int)
-    if sync:
-        engine.sync(revision)
-    return revision
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """A folder after kill -9: a checkpoint, then eight commits in the log, each of two pairs."""
-    folder = tmp_path / "store"
-    engine = HashTableEngine.open(folder)
-    commit(engine, Put("a", "base", 0))
-    engine.checkpoint()
-    for n in range(RECORDS):
-        commit(engine, Put("a", "k", n), Put("a", f"k{n}", "x" * 50))
-    abandon(engine)
-    engine._log.segment.file.truncate(engine._log.segment.end)
-    engine._lock.release()
-    return folder
-
-
-def log_of(folder: Path) -> Path:
-    return max(folder.glob("log-*.kvl"))
-
-
-def ends(data: bytes) -> list[int]:
-    """Where each record ends."""
-    out, at = [], record.SEGMENT_HEADER_BYTES
-    while (read := record.read_record(data, at)) is not None:
-        at = read.end
-        out.append(at)
-    return out
-
-
-def expected(commits: int) -> dict[str, Any]:
-    state: dict[str, Any] = {"base": 0, **{f"k{n}": "x" * 50 for n in range(commits)}}
-    return {**state, "k": commits - 1} if commits else state
+from tests.stores import RECORDS, abandon, commit, ends, expected, log_of, state_of, step
 
 
 def test_the_tail_cut_at_every_byte_of_the_last_three_records(store: Path) -> None:
@@ -202,7 +159,10 @@ def test_deleted_and_replaced_bytes_leave_the_disk_at_the_checkpoint(tmp_path: P
     engine = HashTableEngine.open(tmp_path)
     commit(engine, Put("a", "k", "SECRETMARK1"), Put("a", "j", "SECRETMARK2"), Put("a", "stays", "here"))
     commit(engine, Put("a", "k", "public"), Delete("a", "j"))
-    on_disk = lambda: b"".join(path.read_bytes() for path in tmp_path.iterdir())  # noqa: E731
+
+    def on_disk() -> bytes:
+        return b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
     assert b"SECRETMARK" in on_disk()
     engine.checkpoint()
     assert b"SECRETMARK" not in on_disk() and b"here" in on_disk()
