@@ -245,10 +245,10 @@ class Pipeline:
             return
         if not self._stopped:  # left early, by whoever reads the outcomes
             for message in self._flight:
-                message.exchange.stop()  # type: ignore[union-attr]
+                message.exchange.stop()  # type: ignore[union-attr]  # in flight: it has one
         while self._flight:
             try:
-                await self._flight.popleft().exchange.result()  # type: ignore[union-attr]
+                await self._flight.popleft().exchange.result()  # type: ignore[union-attr]  # as above
             except Error as e:
                 if not e.skipped:
                     self._lane.failed(_ANY, e)

@@ -88,7 +88,7 @@ def _statement_tokens(text: str) -> tuple[Token, ...]:
 
 
 def _start_of(text: str, at: int) -> int:
-    return _blank(text, at).end()  # type: ignore[union-attr]
+    return _blank(text, at).end()
 
 
 def _gap(text: str, start: int, end: int, out: list[Token]) -> None:

@@ -17,6 +17,7 @@ from kvql.parser import checks, columns, shapes
 from kvql.parser.columns import Columns
 from kvql.parser.explain import explain
 from kvql.parser.loop import Refused
+from kvql.parser.matching import total
 from kvql.parser.tables import BETWEEN, SKIP
 from kvql.span import Span
 
@@ -35,9 +36,9 @@ class Parsed(NamedTuple):
     """Its own text, without the ``;``. The spans of its nodes and of its error count from here."""
 
 
-_blank: Final = re.compile(BETWEEN).match
+_blank: Final = total(BETWEEN)
 # In a text that goes on: a comment to the end of the line is only over where the line is.
-_blank_lines: Final = re.compile(r"(?:[\s;]++|--[^\n]*+\n|/\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/)*+").match
+_blank_lines: Final = total(r"(?:[\s;]++|--[^\n]*+\n|/\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/)*+")
 _closed: Final = re.compile(rf"{SKIP};").match
 _LEADING_MARK: Final = "\ufeff"
 
@@ -99,7 +100,7 @@ def parse(text: str) -> tuple[Statement, ...]:
         found.append(node)
         if "?" in text:
             places = checks.places(node, places)
-        at = _blank(text, at_next).end()  # type: ignore[union-attr]
+        at = _blank(text, at_next).end()
     return tuple(found)
 
 
@@ -110,7 +111,7 @@ def parse_script(text: str) -> Iterator[Parsed]:
 
 def _start(text: str) -> int:
     at = 1 if text.startswith(_LEADING_MARK) else 0
-    return _blank(text, at).end()  # type: ignore[union-attr]
+    return _blank(text, at).end()
 
 
 def _check(node: Any, text: str, start: int, end: int, tokens: int) -> None:
@@ -167,13 +168,13 @@ class _Reader:
         run, blank, firsts = shapes.run, _blank, self._firsts
         while True:
             text, before = self._text, self._at
-            at = blank(text, before).end()  # type: ignore[union-attr]
+            at = blank(text, before).end()
             # the loop's fast way: as long as whole statements are here, nothing but parsing happens
             while text.find(";", at) >= 0:
                 if text[at] in firsts and (taken := self._columns(at)) is not None:
                     yield taken
                     before = taken.end
-                    at = blank(text, before).end()  # type: ignore[union-attr]
+                    at = blank(text, before).end()
                     continue
                 try:
                     node, start, end, following, tokens = run(text, at, True, 0)
@@ -186,7 +187,7 @@ class _Reader:
                 span = tuple.__new__(Span, (start + self._offset, end + self._offset))
                 yield tuple.__new__(Parsed, (node, None, span, text[start:end]))
                 before = following
-                at = blank(text, before).end()  # type: ignore[union-attr]
+                at = blank(text, before).end()
             self._at = self._start(before)
             done = yield from self._slow()
             if done:
@@ -204,7 +205,7 @@ class _Reader:
     def _start(self, at: int) -> int:
         """Where the next statement starts, or a comment that is not all here."""
         found = _blank(self._text, at) if self._ended else _blank_lines(self._text, at)
-        return found.end()  # type: ignore[union-attr]
+        return found.end()
 
     def _more(self) -> bool:
         """Fetch text, at least as much as is waiting, so that a long statement is not tried again for each piece."""

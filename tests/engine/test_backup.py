@@ -224,7 +224,7 @@ def test_a_checkpoint_between_any_two_calls(tmp_path: Path) -> None:
                 next(steps)
             confirmed = commit(engine, Put("a", "hot", 1))
             reader, to = Meanwhile(after, steps), tmp_path / f"copy-{begun}-{after}"
-            done = back_up(reader, OsFiles(), str(tmp_path / "s"), str(to))  # type: ignore[arg-type]
+            done = back_up(reader, OsFiles(), str(tmp_path / "s"), str(to))
             for _ in steps:
                 pass
             assert examine(OsReader(), str(to)).effect is None

@@ -103,7 +103,7 @@ def test_every_field_counts() -> None:
     others += [{"value": Decimal("1")}, {"value": "1"}, {"value": 1.0}, {"value": b"1"}, {"value": Decimal("1.0")}]
     hashes = {content_hash([("a", [("k", MemoryEntry(**{**plain, **other}))])]) for other in others}
     assert len(hashes) == len(others)
-    entry = MemoryEntry(**plain)  # type: ignore[arg-type]
+    entry = MemoryEntry(**plain)
     places = [[("a", [("bk", entry)])], [("ab", [("k", entry)])], [("a", [])], [("a", [("k", entry), ("l", entry)])]]
     assert len({content_hash(place) for place in places} | hashes) == len(hashes) + len(places)
     assert content_hash([("a", []), ("b", [])]) == content_hash([]), "a namespace without pairs leaves no trace"

@@ -51,7 +51,7 @@ def small_store() -> tuple[Disk, dict[int, dict[str, Any]]]:
     disk, clock = Disk(), ManualClock()
     history: dict[int, dict[str, Any]] = {0: {}}
     for opening, mode in enumerate(("always", "interval", "always", "checkpoint", "always", "always")):
-        engine = HashTableEngine.open(FOLDER, files=disk, clock=clock, sync=mode)  # type: ignore[arg-type]
+        engine = HashTableEngine.open(FOLDER, files=disk, clock=clock, sync=mode)
         if opening == 5:
             engine.checkpoint()
         for n in range(6):
@@ -271,7 +271,7 @@ def rewritten(data: bytes, change: Any) -> bytes:
         ({"durable": 99}, "calls itself durable", Effect.UNSEEN),
         ({"kind": 7}, "no record of kind 7", Effect.REFUSED),
         ({"payload": b"\xc1"}, "cannot be read", Effect.REFUSED),
-        ({"payload": record.encode_transactions([Transaction((), [Put("a", 5, 5)])])[0]}, "not text", Effect.UNSEEN),  # type: ignore[arg-type]
+        ({"payload": record.encode_transactions([Transaction((), [Put("a", 5, 5)])])[0]}, "not text", Effect.UNSEEN),
         ({"payload": record.encode_transactions([Transaction((), [Put("a", "k", 2**63)])])[0]}, "64 bits",
          Effect.UNSEEN),
     ],

@@ -188,7 +188,7 @@ def in_process(arguments: list[str], stdin: str) -> str:
     finally:
         sys.stdin, sys.stdout, sys.stderr = kept
     seen.flush()
-    return seen.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
+    return seen.buffer.getvalue().decode("utf-8")
 
 
 def as_process(arguments: list[str], stdin: str, environment: dict[str, str] | None = None) -> str:

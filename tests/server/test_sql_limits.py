@@ -413,7 +413,7 @@ def test_absurd_commands(store: Store) -> None:
     ]  # fmt: skip
     for command in commands:
         for mode in (0, 1, 2, 3, 4, 2**31 - 1):
-            command.mode = mode  # type: ignore[assignment]
+            command.mode = mode
             try:
                 asyncio.run(store._whole(command))
             except Error as e:
@@ -423,7 +423,7 @@ def test_absurd_commands(store: Store) -> None:
 @pytest.mark.parametrize("mode", [4, 99])
 def test_an_unknown_mode_does_nothing(store: Store, mode: int) -> None:
     request = compile_statement(parse("UPDATE t SET value = 5")[0])
-    request.mode = mode  # type: ignore[assignment]
+    request.mode = mode
     assert store.refused(request).sqlstate == "22023"
     store.run("BEGIN")
     assert store.refused(request).sqlstate == "22023"

@@ -66,7 +66,7 @@ _AS_WORD: Final = "source_history_word"
 @lru_cache
 def _rules() -> dict[str, Any]:
     text = GRAMMAR.read_text(encoding="utf-8")
-    grammar, _ = load_grammar(text, GRAMMAR.name, [], False)  # type: ignore[no-untyped-call]
+    grammar, _ = load_grammar(text, GRAMMAR.name, [], False)  # type: ignore[no-untyped-call]  # Lark has no types here
     return {str(name): tree for name, _, tree, _ in grammar.rule_defs}
 
 

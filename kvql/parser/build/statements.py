@@ -328,7 +328,8 @@ def every_namespace(v: list[Any], start: int, end: int) -> object:
 
 
 def privilege(v: list[Any], start: int, end: int) -> str:
-    return v[0].upper()  # type: ignore[no-any-return]
+    word: str = v[0]
+    return word.upper()
 
 
 def grant(v: list[Any], start: int, end: int) -> ast.Grant:

@@ -290,8 +290,9 @@ async def _write(
 
 async def _keys(transaction: Transaction, namespace: str, keys: list[str | None]) -> list[str]:
     """Keys for all rows: those that have none get the next numbers of the namespace, in order of insertion."""
-    if None not in keys:
-        return keys  # type: ignore[return-value]
+    given = [key for key in keys if key is not None]
+    if len(given) == len(keys):
+        return given
     place = SEQUENCE + namespace
     entry = await transaction.get(SYSTEM_NAMESPACE, place)
     last: Any = 0 if entry is None else entry.value

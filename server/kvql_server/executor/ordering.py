@@ -85,16 +85,16 @@ def group_key(value: Any) -> Hashable:
     What others can choose freely (long decimals, JSON) has a key whose hash is text's, which nobody can foresee.
     """
     kind = type(value)
-    if kind is int or kind is str:
-        return value  # type: ignore[no-any-return]
+    if type(value) is int or type(value) is str:
+        return value
     try:
         return _GROUP_KEYS[kind](value)
     except KeyError:
         return type_of(value)  # raises: not a KVQL value
 
 
-def _itself(value: Any) -> Hashable:
-    return value  # type: ignore[no-any-return]
+def _itself(value: Hashable) -> Hashable:
+    return value
 
 
 def _decimal_key(value: Decimal) -> Hashable:

@@ -322,7 +322,7 @@ class Session:
             if columns is not None:
                 try:
                     response.rows_header.CopyFrom(header(columns))
-                    size += fill_rows(response, rows, len(columns), self._settings.message_bytes_max)  # type: ignore[arg-type]
+                    size += fill_rows(response, rows, len(columns), self._settings.message_bytes_max)  # type: ignore[arg-type]  # a list
                 except Error:
                     del self._filling.responses[-1]
                     raise

@@ -294,7 +294,7 @@ class HashTableEngine:
             self._expire_page(self._touched(now, transactions), now)
 
     def _touched(self, now: int, transactions: Sequence[base.Transaction]) -> list[base.Delete]:
-        keys = {(p.namespace, p.key) for t in transactions for p in (*t.guards, *t.writes)}  # type: ignore[union-attr]
+        keys = {(p.namespace, p.key) for t in transactions for p in (*t.guards, *t.writes)}  # type: ignore[union-attr]  # all name keys here
         due: list[base.Delete] = []
         for namespace, key in keys:
             table = self._store.tables.get(namespace)
