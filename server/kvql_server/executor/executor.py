@@ -24,6 +24,7 @@ from kvql_server.executor import (
     lists,
     modes,
     namespaces,
+    runs,
     select,
     transactions,
     writes,
@@ -197,12 +198,12 @@ class Executor:
 
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
-        run = writes.read(call)
+        run = runs.read(call)
         total = Result(row_count=0)
         for index, (start, end) in enumerate(run.bounds()):
             single = pb.Request()
             single.CopyFrom(call.request)
-            writes.keep_only(single.write, call.request.write, start, end)
+            runs.keep_only(single.write, call.request.write, start, end)
             alone = Call(
                 single, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings
             )
@@ -213,7 +214,7 @@ class Executor:
                 if run.stop or run.count == 1:
                     raise
                 total.failed += 1
-                if len(total.errors) < writes.ERRORS_MAX:
+                if len(total.errors) < runs.ERRORS_MAX:
                     total.errors.append(e)
                 continue
             total.row_count += result.row_count

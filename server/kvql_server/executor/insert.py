@@ -25,8 +25,8 @@ from kvql_server.executor.expressions.scope import listed, nearest, short
 from kvql_server.executor.keys import exists
 from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Change, Returning
+from kvql_server.executor.runs import DEFAULT_TTL
 from kvql_server.executor.turns import aside
-from kvql_server.executor.writes import DEFAULT_TTL
 from kvql_server.transaction import Pending, Transaction
 
 SEQUENCE: Final = "sequence/"
