@@ -17,6 +17,7 @@ from kvql.errors import Error
 from kvql_server import audit, config, users
 from kvql_server.catalog import ADMIN
 from kvql_server.clock import SystemClock
+from kvql_server.exits import USERS
 from kvql_server.exits import fail as _fail
 from kvql_server.settings import Settings
 from kvql_server.tools.commands import backup, status, verify
@@ -119,7 +120,7 @@ def _on_store(data: str | None, act: Callable[[Any], Coroutine[Any, Any, int]]) 
     except serving.StartError as e:
         _fail(str(e), e.code)
     except users.UsersFileError as e:
-        _fail(str(e), serving.USERS)
+        _fail(str(e), USERS)
     except Error as e:
         _fail(e.message + (f" ({e.hint})" if e.hint else ""), 1)
 
