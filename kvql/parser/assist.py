@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from kvql import ast, errors
-from kvql.parser.scripts import _blank, _split, parse
+from kvql.parser.scripts import _blank, extent, parse
 from kvql.parser.tables import KEYWORDS, NAMES, ROWS, RULES, SYMBOLS
 from kvql.parser.trace import Seen, Trace, possible, skip, trace
 from kvql.span import Span
@@ -53,7 +53,7 @@ def tokens(text: str) -> list[Token]:
     found: list[Token] = []
     at = 0
     while at < len(text):
-        end = min(_split(text, at).end + 1, len(text))
+        end = min(extent(text, at).end + 1, len(text))
         found.extend(_shifted(text[at:end], at))
         at = end
     return found
@@ -178,7 +178,7 @@ def expected(text: str, cursor: int) -> Expected:
     before = text[:cursor]
     at = 1 if before.startswith("\ufeff") else 0
     while True:
-        split = _split(before, at)
+        split = extent(before, at)
         if not split.closed:
             break
         at = split.end + 1
@@ -223,7 +223,7 @@ def is_complete(text: str) -> bool:
     """Should Enter run this? No if more text could mend it: it stops within a statement, a quote or a bracket."""
     at = 0
     while True:
-        split = _split(text, at)
+        split = extent(text, at)
         if not split.closed:
             break
         at = split.end + 1
@@ -237,7 +237,7 @@ def is_complete(text: str) -> bool:
 
 
 def _open_comment(text: str, at: int) -> bool:
-    return _split(text, at).open_at >= 0
+    return extent(text, at).open_at >= 0
 
 
 # ── a server's errors ─────────────────────────────────────────────────────────────────────────────────────────────

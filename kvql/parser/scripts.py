@@ -18,7 +18,8 @@ from kvql.parser.columns import Columns
 from kvql.parser.explain import explain
 from kvql.parser.loop import Refused
 from kvql.parser.matching import total
-from kvql.parser.tables import BETWEEN, SKIP
+from kvql.parser.tables import BETWEEN, SKIP, STRING
+from kvql.parser.trace import acceptable, trace
 from kvql.span import Span
 
 STATEMENT_MAX: Final = 4 * 1024 * 1024
@@ -43,7 +44,8 @@ _closed: Final = re.compile(rf"{SKIP};").match
 _LEADING_MARK: Final = "\ufeff"
 
 # One piece of a text that holds no `;` of its own: a quoted text, a comment, a run of anything else. A quote in a word
-# (it's) opens nothing: there the mistake is the quote, and the next statement should not pay for it.
+# (it's) opens nothing: there the mistake is the quote, and the next statement should not pay for it. Behind a word
+# that is a token by itself (GET'a') it does, and only the loop can tell; see ``extent``.
 _PIECE: Final = re.compile(
     r"""[^;'"/\-eE\w]++
     | (?:(?<!\w)[eE])'[^'\\]*+(?:(?:\\[\s\S]|'')[^'\\]*+)*+'
@@ -53,7 +55,8 @@ _PIECE: Final = re.compile(
     | --[^\n]*+
     | /\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/
     | (?P<open>(?<!\w)[eExX]?'|"|/\*)
-    | \w++'?
+    | (?P<glued>\w++')
+    | \w++
     | [^;]""",
     re.VERBOSE,
 )
@@ -66,19 +69,35 @@ class _Split(NamedTuple):
     """Is there a ``;``?"""
     open_at: int
     """Where a quote or comment starts that never ends; -1 for none."""
+    glued: bool
+    """Is there a quote right behind a word?"""
+
+
+def extent(text: str, at: int) -> _Split:
+    """The end of the statement at ``at``, which the loop has refused or not seen: by its tokens as far as the loop
+    understands them, and by quotes and comments alone from there."""
+    split = _split(text, at)
+    if not split.glued:
+        return split
+    seen = trace(text, at)
+    behind = seen.tokens[-1].end if seen.tokens else at
+    if text[seen.at : seen.at + 1] == "'" and STRING in acceptable(seen.stack):
+        return _Split(len(text), False, seen.at, True)  # a text may stand here, and this one was not taken: it goes on
+    return _split(text, behind)
 
 
 def _split(text: str, at: int) -> _Split:
     """The end of the statement at ``at`` by its quotes and comments alone."""
-    opened = -1
+    opened, glued = -1, False
     while at < len(text):
         m = _PIECE.match(text, at)
         if m is None:
-            return _Split(at, True, opened)
+            return _Split(at, True, opened, glued)
         if m["open"] and opened < 0:
             opened = at
+        glued = glued or m["glued"] is not None
         at = m.end()
-    return _Split(at, False, opened)
+    return _Split(at, False, opened, glued)
 
 
 def parse(text: str) -> tuple[Statement, ...]:
@@ -228,7 +247,7 @@ class _Reader:
     def _slow(self) -> Generator[Parsed, None, bool]:
         """One statement that the fast way did not take: the last one, one that is not all here, or a wrong one."""
         start = self._start(self._at)
-        split = _split(self._text, start)
+        split = extent(self._text, start)
         # an open quote may hold the `;` that was found: only more text can tell, and only the loop where it ends
         if (not split.closed or split.open_at >= 0) and not self._ended and len(self._text) - start <= STATEMENT_MAX:
             self._at = start

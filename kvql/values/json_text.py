@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Final
 
 from kvql import errors
-from kvql.values.limits import NESTING_MAX, check_decimal, check_text
+from kvql.values.limits import DECIMAL_DIGITS_MAX, NESTING_MAX, check_decimal, check_text, too_many_digits
 from kvql.values.texts import shorten
 
 
@@ -49,8 +49,12 @@ class Json:
         return json.loads(self.text, parse_float=Decimal)
 
     def to_python(self) -> Any:
-        """As ``json.loads`` would give it: numbers with a fraction as float. What the API hands out."""
-        return json.loads(self.text)
+        """What the API hands out: numbers as ``json.loads`` gives them, but none is ever rounded.
+
+        A number with a fraction or an exponent is a float if the float shows the very same number, as it does for
+        whatever Python wrote; otherwise a Decimal.
+        """
+        return json.loads(self.text, parse_float=_unrounded)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Json) and (self.text == other.text or self.load() == other.load())
@@ -80,6 +84,18 @@ def _loads(text: str) -> Any:
         ) from None
 
 
+def _unrounded(text: str) -> float | Decimal:
+    near = float(text)
+    if len(text) <= _FLOAT_DIGITS and "e" not in text and "E" not in text:
+        return near
+    exact = Decimal(text)
+    return near if Decimal(repr(near)) == exact else exact
+
+
+_FLOAT_DIGITS: Final = 16
+"""Characters of a number, the point among them, of which a float keeps every digit."""
+
+
 def _refuse_constant(name: str) -> Any:
     raise errors.error(errors.BAD_CAST, f"invalid input syntax for type json: {name} is not JSON")
 
@@ -99,7 +115,7 @@ def _dumps(value: Any, depth: int = 0) -> str:
     """Like ``json.dumps(value, ensure_ascii=False)``, but numbers keep their digits and the depth is bounded."""
     kind = type(value)
     if kind is _Number:
-        return str.__str__(value)
+        return _number(value)
     if depth >= NESTING_MAX and isinstance(value, dict | list | tuple):
         raise _too_deep()
     if kind is Decimal:
@@ -115,7 +131,22 @@ def _dumps(value: Any, depth: int = 0) -> str:
         return _json_text(value)
     if kind is Json:
         return str(value.text)
+    if kind is int and not -_WHOLE_END < value < _WHOLE_END:
+        raise too_many_digits()
     return json.dumps(value, allow_nan=False)
+
+
+_WHOLE_END: Final = 10**DECIMAL_DIGITS_MAX
+
+
+def _number(text: str) -> str:
+    """``text`` itself, if it is a number that a field can be read as: one that DECIMAL can hold."""
+    if len(text) > DECIMAL_DIGITS_MAX or "e" in text or "E" in text:
+        try:
+            check_decimal(Decimal(text))
+        except InvalidOperation:  # an exponent that not even Python can hold
+            raise too_many_digits() from None
+    return str.__str__(text)
 
 
 def _json_text(text: str) -> str:

@@ -24,8 +24,13 @@ def check_decimal(value: Decimal) -> Decimal:
     if not isinstance(exponent, int):
         raise errors.error(errors.OVERFLOW, f"a decimal cannot be {value}", hint="NaN and infinity exist as FLOAT only")
     if max(len(digits) + max(exponent, 0), -exponent) > DECIMAL_DIGITS_MAX:
-        raise errors.error(errors.OVERFLOW, f"a decimal has at most {DECIMAL_DIGITS_MAX:,} digits")
+        raise too_many_digits()
     return value
+
+
+def too_many_digits() -> errors.Error:
+    """22003 for a number that no type can hold."""
+    return errors.error(errors.OVERFLOW, f"a decimal has at most {DECIMAL_DIGITS_MAX:,} digits")
 
 
 def check_text(value: str) -> None:
