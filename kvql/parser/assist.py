@@ -177,11 +177,7 @@ def expected(text: str, cursor: int) -> Expected:
     """What may stand at ``cursor``, where ``text[replace_start:cursor]`` is the beginning of it."""
     before = text[:cursor]
     at = 1 if before.startswith("\ufeff") else 0
-    while True:
-        split = extent(before, at)
-        if not split.closed:
-            break
-        at = split.end + 1
+    at, _ = _last(before, at)
     start = _start_of(before, at)
     if _in_comment(before, at, start):
         return Expected((), (), cursor)
@@ -219,18 +215,22 @@ def _in_comment(text: str, at: int, start: int) -> bool:
     return "--" in line and "--" in rest and skip(text, len(text) - len(rest)) == len(text) and not rest.endswith("\n")
 
 
-def is_complete(text: str) -> bool:
-    """Should Enter run this? No if more text could mend it: it stops within a statement, a quote or a bracket."""
-    at = 0
+def _last(text: str, at: int) -> tuple[int, int]:
+    """Where the last statement starts, and where a quote or comment in it does that never ends (-1 for none)."""
     while True:
         split = extent(text, at)
         if not split.closed:
-            break
+            return at, split.open_at
         at = split.end + 1
+
+
+def is_complete(text: str) -> bool:
+    """Should Enter run this? No if more text could mend it: it stops within a statement, a quote or a bracket."""
+    at, open_at = _last(text, 0)
     start = _start_of(text, at)
     if start >= len(text):
         return not _open_comment(text, at)
-    if split.open_at >= 0:
+    if open_at >= 0:
         return False
     seen = trace(text, start)
     return seen.complete or seen.at < len(text)
