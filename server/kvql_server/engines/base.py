@@ -270,8 +270,7 @@ class Page:
 class Snapshot(Protocol):
     """The store as it was at ``revision``, at the moment ``time``. Close it: open ones keep old versions alive.
 
-    Reading a namespace whose history does not reach back to ``revision`` raises ``Compacted``. In a snapshot of the
-    past a pair is there until its expiry is a commit.
+    Reading a namespace whose history does not reach back to ``revision`` raises ``Compacted``. A page may be empty.
     """
 
     @property
@@ -311,9 +310,10 @@ class Engine(Protocol):
 
     in_process: bool
 
-    def snapshot(self, revision: int | None = None) -> Snapshot:
-        """The newest state, or the state at an earlier revision: see ``Snapshot`` for what is gone of it.
-        ``Compacted`` for a revision in the future."""
+    def snapshot(self, revision: int | None = None, time: int | None = None) -> Snapshot:
+        """The newest state, or the state at an earlier revision: see ``Snapshot`` for what is gone of it. ``Compacted``
+        for a revision in the future. ``time``: what was due to expire then is not shown; None: now, and in the past
+        what had expired by a commit."""
 
     def keep_history(self, namespace: str, keep_us: int, bytes_max: int) -> None:
         """From now on, keep what is replaced or removed in the namespace for so long, and no more of it than about so
