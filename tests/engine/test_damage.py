@@ -157,6 +157,7 @@ def test_a_newer_format_is_refused_by_name(store: Path) -> None:
 
 def test_deleted_and_replaced_bytes_leave_the_disk_at_the_checkpoint(tmp_path: Path) -> None:
     engine = HashTableEngine.open(tmp_path)
+    engine.keep_history("a", 0, 0)
     commit(engine, Put("a", "k", "SECRETMARK1"), Put("a", "j", "SECRETMARK2"), Put("a", "stays", "here"))
     commit(engine, Put("a", "k", "public"), Delete("a", "j"))
 

@@ -214,7 +214,7 @@ def _copy_checkpoint(files: Files, file: File, path: str, to: str, store: str) -
     try:
         writer = checkpoint.Writer(copy, header._replace(store=bytes.fromhex(store)))
         for block in checkpoint.read_blocks(file, path, crc):
-            writer.add_payload(block.payload, block.pairs)
+            writer.add_payload(block.kind, block.payload, block.members)
         writer.finish()
     finally:
         copy.close()

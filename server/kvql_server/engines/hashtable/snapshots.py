@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from kvql_server.engines import base
 from kvql_server.engines.base import Order, Page
 from kvql_server.engines.hashtable.entries import Entry, Tombstone, visible
+from kvql_server.engines.hashtable.history import history
 from kvql_server.engines.hashtable.table import Table, seen
 
 if TYPE_CHECKING:
@@ -112,6 +113,10 @@ class Snapshot:
         if table.changed <= self.revision and self._store.wheel.earliest > self.time:
             return table.live  # nothing of it is over yet
         return table.count(self.revision, self.time)
+
+    async def history(self, namespace: str, start: str = "", end: str | None = None) -> AsyncIterator[Page]:
+        async for page in history(self._store, self, namespace, start, end):
+            yield page
 
     def close(self) -> None:
         if self._open:
