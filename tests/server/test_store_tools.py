@@ -59,7 +59,7 @@ def test_a_sound_store(store: Path) -> None:
     assert done.exit_code == 0
     lines = done.output.splitlines()
     assert lines[0].startswith("MANIFEST") and "format 1, store " in lines[0] and "epoch 1, 1 segment" in lines[0]
-    assert " ".join(lines[1].split()) == "checkpoint-0000000000000001.kvc 131 bytes 1 block, 1 pair, revision 1"
+    assert " ".join(lines[1].split()) == "checkpoint-0000000000000001.kvc 153 bytes 2 blocks, 1 pair, revision 1"
     assert lines[2].endswith("8 records, 16 changes, revisions 2 to 9")
     assert lines[3] == "sound, up to revision 9"
     assert lines[4].startswith("sha256:") and lines[4].endswith(" revision 9 pairs 10")
@@ -313,12 +313,12 @@ def test_status_of_a_stopped_store(store: Path, monkeypatch: pytest.MonkeyPatch)
         "state": "stopped", "process": None, "folder": str(store), "format": 1, "epoch": 1, "revision": RECORDS + 1,
         "closed": False, "segments": 1, "records": RECORDS, "log_bytes": log_of(store).stat().st_size,
         "log_bytes_allocated": log_of(store).stat().st_size, "checkpoint": "checkpoint-0000000000000001.kvc",
-        "checkpoint_revision": 1, "checkpoint_bytes": 131, "checkpoint_pairs": 1,
+        "checkpoint_revision": 1, "checkpoint_bytes": 153, "checkpoint_pairs": 1,
     }  # fmt: skip
     monkeypatch.setenv("KVQL_SERVER_DATA", str(store))
     lines = dict(line.split(":", 1) for line in run("status").output.splitlines())
     assert lines["state"].strip() == "stopped, not closed in order" and lines["revision"].strip() == "9"
-    assert "1 segment, 8 records" in lines["log"] and "revision 1, 1 pair, 131 bytes" in lines["checkpoint"]
+    assert "1 segment, 8 records" in lines["log"] and "revision 1, 1 pair, 153 bytes" in lines["checkpoint"]
     assert touched(store) == before
 
 
