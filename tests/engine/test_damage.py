@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from kvql_server.clock import ManualClock
 from kvql_server.engines import base
-from kvql_server.engines.base import Delete, Put, Transaction
+from kvql_server.engines.base import Clear, Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, record
 
 from kvql.values import Json
@@ -246,6 +246,21 @@ def test_max_bytes_refuses_and_recovers(tmp_path: Path) -> None:
     commit(engine, Put("a", "k0", "y" * 200))
     commit(engine, Delete("a", "k1"), Delete("a", "k2"))
     commit(engine, Put("a", "k11", "x" * 200))
+    engine.close_now()
+
+
+def test_max_bytes_counts_a_key_that_a_commit_writes_twice_once(tmp_path: Path) -> None:
+    engine = HashTableEngine.open(tmp_path, max_bytes=100_000)
+    commit(engine, Put("a", "k", "x" * 200), Put("a", "l", "x" * 100))
+    for n in range(20):
+        commit(engine, Delete("a", "k"), Put("a", "k", "y" * n), Put("a", "m", "z" * 50), Put("a", "m", "z"))
+    commit(
+        engine, Put("a", "n", "x"), Clear("a"), Put("a", "l", "xy"), Clear("a"), Put("a", "l", "x"), Put("b", "k", 1)
+    )
+    counted = engine.status()["memory_bytes"]
+    engine.close_now()
+    engine = HashTableEngine.open(tmp_path, max_bytes=100_000)
+    assert engine.status()["memory_bytes"] == counted
     engine.close_now()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import repeat
 from typing import Any, Final
 from zlib import crc32
@@ -259,20 +259,7 @@ class HashTableEngine:
 
     def _check_memory(self, transactions: Sequence[base.Transaction]) -> None:
         assert self._max_bytes is not None
-        grown = 0
-        for transaction in transactions:
-            for write in transaction.writes:
-                table = self._store.tables.get(write.namespace)
-                if isinstance(write, Clear):
-                    if table is not None:
-                        pairs = table.entries.items()
-                        grown -= sum(pair_bytes(k, e.value) for k, e in pairs if type(e) is not Tombstone)
-                    continue
-                old = table.entries.get(write.key) if table is not None else None
-                if old is not None and type(old) is not Tombstone:
-                    grown -= pair_bytes(write.key, old.value)
-                if isinstance(write, Put):
-                    grown += pair_bytes(write.key, write.value)
+        grown = sum(_growth(self._store, transactions))
         if grown > 0 and self._bytes + grown > self._max_bytes:
             raise base.StoreFull(
                 f"the store holds about {self._bytes:,} bytes and may hold {self._max_bytes:,} (max_bytes); "
@@ -468,6 +455,32 @@ class HashTableEngine:
         self._log.check()
         if self._broken is not None:
             raise base.OutcomeUnknown(self._broken)
+
+
+def _growth(store: Store, transactions: Sequence[base.Transaction]) -> Iterator[int]:
+    """Bytes that each write adds to the tables; a key may be written several times."""
+    met: dict[tuple[str, str], int] = {}  # what the pair takes by then
+    cleared: set[str] = set()
+    for write in (write for transaction in transactions for write in transaction.writes):
+        table = store.tables.get(write.namespace)
+        if isinstance(write, Clear):
+            if table is not None and write.namespace not in cleared:
+                for key, entry in table.entries.items():
+                    if type(entry) is not Tombstone:
+                        met.setdefault((write.namespace, key), pair_bytes(key, entry.value))
+            cleared.add(write.namespace)
+            for place in met:
+                if place[0] == write.namespace:
+                    yield -met[place]
+                    met[place] = 0
+            continue
+        place = write.namespace, write.key
+        old = met.get(place)
+        if old is None:
+            entry = table.entries.get(write.key) if table is not None and write.namespace not in cleared else None
+            old = pair_bytes(write.key, entry.value) if entry is not None and type(entry) is not Tombstone else 0
+        new = met[place] = pair_bytes(write.key, write.value) if isinstance(write, Put) else 0
+        yield new - old
 
 
 def _memory(store: Store) -> int:
