@@ -477,8 +477,8 @@ def _growth(store: Store, transactions: Sequence[base.Transaction]) -> Iterator[
         place = write.namespace, write.key
         old = met.get(place)
         if old is None:
-            entry = table.entries.get(write.key) if table is not None and write.namespace not in cleared else None
-            old = pair_bytes(write.key, entry.value) if entry is not None and type(entry) is not Tombstone else 0
+            there = table.entries.get(write.key) if table is not None and write.namespace not in cleared else None
+            old = pair_bytes(write.key, there.value) if there is not None and type(there) is not Tombstone else 0
         new = met[place] = pair_bytes(write.key, write.value) if isinstance(write, Put) else 0
         yield new - old
 
