@@ -65,7 +65,7 @@ class History:
             self._next_group += 1
         return group[0]
 
-    def keys(self) -> list[str]:
+    def lists(self) -> list[str]:
         return [f"g{group}-{n}" for group in range(self._next_group) for n in range(KEYS)]
 
 
@@ -177,7 +177,7 @@ class Client:
         """Every list at once: the last transaction of a history, which tells what is there in the end."""
         transaction = self.current = self.history.begin()
         found = dict((yield "SELECT key, value", []))
-        transaction.ops = [Read(key, elements(found.get(key))) for key in self.history.keys()]
+        transaction.ops = [Read(key, elements(found.get(key))) for key in self.history.lists()]
         transaction.outcome, transaction.ended = "committed", self.history.moment()
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from math import inf
 from typing import Literal, NamedTuple
 
@@ -177,7 +178,7 @@ class Checker:
                     unseen[op.key].append(transaction)
         for key, elements in self.order.items():
             writers = [self.writer.get((key, element)) for element in elements]
-            for before, after in zip(writers, writers[1:], strict=False):
+            for before, after in pairwise(writers):
                 edge(before, after, WW)
             for later in unseen[key] if writers else ():
                 edge(writers[-1], later, WW)

@@ -1,4 +1,4 @@
-"""Transactions over append lists on both engines are strictly serializable, and the checker sees it when they are not."""
+"""Transactions over append lists are strictly serializable on both engines, and the checker sees it when not."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ RIGHT = {
         ("delete", None, 4, 15, 16), ("delete", None, ABSENT, 17, 18), ("update", 1, ABSENT, 19, 20),
         ("cas", (1, 2), False, 21, 22), ("upsert", 7, "ok", 23, 24), ("get", None, 7, 25, 26),
     ],
-    "at the same time": [("upsert", 1, "ok", 1, 9), ("upsert", 2, "ok", 2, 8), ("get", None, 1, 3, 7), ("get", None, 2, 4, 6)],
+    "at the same time": [
+        ("upsert", 1, "ok", 1, 9), ("upsert", 2, "ok", 2, 8), ("get", None, 1, 3, 7), ("get", None, 2, 4, 6),
+    ],
     "old and new around a write": [("upsert", 1, "ok", 1, 9), ("get", None, ABSENT, 2, 3), ("get", None, 1, 4, 5)],
     "unknown, and it happened late": [
         ("upsert", 1, UNKNOWN, 1, 2), ("get", None, ABSENT, 3, 4), ("get", None, 1, 50, 51),
