@@ -45,14 +45,14 @@ def test_across_kills(tmp_path: Path) -> None:
         movers.start()
         try:
             for _ in range(4):
-                movers.wait(movers.moved + rng.randrange(20, 120))
+                movers.wait(movers.moved + rng.randrange(10, 50))
                 server.kill()
                 server.start()
-            movers.wait(movers.moved + 100)
+            movers.wait(movers.moved + 50)
         finally:
             movers.stop()
         assert not movers.faults, movers.faults
-        assert movers.moved > 150 and movers.looked > 20 and movers.conflicts > 0, vars(movers)
+        assert movers.moved > 80 and movers.looked > 5 and movers.conflicts > 0, vars(movers)
         with server.connect("t") as connection:
             assert ring.look(connection, rng, SIZE) is None
     finally:
@@ -68,7 +68,7 @@ def test_concurrent_transactions(engine: str, server_of: Callable[[str], Server]
     movers = ring.Movers(server, SEED, SIZE)
     movers.start()
     try:
-        movers.wait(300)
+        movers.wait(200)
     finally:
         movers.stop()
     assert not movers.faults, movers.faults
