@@ -453,8 +453,9 @@ class HashTableEngine:
             self._job.finish()
             self._job = None
         try:
+            self._log.drain()  # the closing vouches for what was durable before it, so nothing may go with it
             final, _ = record.frame(
-                record.CLOSED, self._log.epoch, self._log.crc, self._store.revision, self._store.revision,
+                record.CLOSED, self._log.epoch, self._log.crc, self._store.revision, self._log.synced_revision,
                 self._clock.now(), b"",
             )  # fmt: skip
             self._log.close(final, self._store.revision)
