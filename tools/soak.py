@@ -41,6 +41,9 @@ class Soak(NamedTuple):
 
 
 SOAKS: Final[dict[str, Soak]] = {
+    "states": Soak("tests.soak.states", "every disk state after a power loss, in recovery too", 2.0),
+    "damage": Soak("tests.soak.damage", "changed bits, cuts and zeros anywhere in a store's files"),
+    "steps": Soak("tests.soak.steps", "kill -9 at every system call, by strace"),
     "kill": Soak("tests.soak.kill", "kill -9 of the server under four writers"),
 }
 
