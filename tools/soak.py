@@ -44,6 +44,7 @@ SOAKS: Final[dict[str, Soak]] = {
     "states": Soak("tests.soak.states", "every disk state after a power loss, in recovery too", 2.0),
     "damage": Soak("tests.soak.damage", "changed bits, cuts and zeros anywhere in a store's files"),
     "steps": Soak("tests.soak.steps", "kill -9 at every system call, by strace"),
+    "server-steps": Soak("tests.soak.server_steps", "kill -9 of the server at system calls, under four writers"),
     "kill": Soak("tests.soak.kill", "kill -9 of the server under four writers"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -78,7 +79,7 @@ class HashTableEngine:
             files.make_folder(path)
             lock = files.lock(path)
         except OSError as e:
-            raise base.EngineError(f"cannot open the store in {path}: {e.strerror or e}") from None
+            raise _cannot_open(path, e) from None
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -88,7 +89,7 @@ class HashTableEngine:
             return engine
         except OSError as e:
             lock.release()
-            raise base.EngineError(f"cannot open the store in {path}: {e.strerror or e}") from None
+            raise _cannot_open(path, e) from None
         except BaseException:
             lock.release()
             raise
@@ -469,6 +470,19 @@ class HashTableEngine:
         self._log.check()
         if self._broken is not None:
             raise base.OutcomeUnknown(self._broken)
+
+
+def _cannot_open(path: str, error: OSError) -> base.EngineError:
+    """Rights and read-only disks are for the operator to change; everything else is the disk's fault."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return base.StoreFull(f"no space left to open the store in {path} ({error.strerror}); free some space")
+    if error.errno in (errno.EIO, None):
+        file, reason = error.filename or "a file", error.strerror or error
+        return base.DiskFailed(
+            f"cannot open the store in {path}: {file} cannot be used ({reason}); the disk is failing: copy the folder "
+            "to another one, and start there"
+        )
+    return base.Unusable(f"cannot open the store in {path}: {error.strerror}")
 
 
 def _memory(store: Store) -> int:

@@ -152,8 +152,8 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
             if read.revision > expected:
                 _judge_tails(folder, state.scans, segment.file)
                 raise base.Corrupted(
-                    f"{path} is damaged at offset {offset}: revision {read.revision} comes where revision {expected} was "
-                    f"expected, so records before it are missing; {SEE}"
+                    f"{path} is damaged at offset {offset}: revision {read.revision} comes where revision {expected} "
+                    f"was expected, so records before it are missing; {SEE}"
                 )
             crc_before, first = read.previous, False
         commits += _carry_out(read, state, store, path, offset)
