@@ -13,8 +13,8 @@ def soak(seconds: float, seed: int) -> str:
     ends = time.monotonic() + seconds
     counts: list[Counts] = []
     while not counts or time.monotonic() < ends:
-        # the whole of a long workload takes a minute; short ones fit between two looks at the clock
-        steps = rng.choice((24, 40, 40, 80)) if seconds > 30 else 24
+        # the whole of a long workload takes a minute, so a short turn takes a choice of a short one
+        steps = rng.choice((24, 40, 40, 60)) if seconds > 30 else 24
         for mode in ("always", "interval", "checkpoint"):
             workload = rng.randrange(2**32)
             counts.append(explore(workload, mode, steps, whole=seconds > 30))
