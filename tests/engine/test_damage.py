@@ -350,3 +350,20 @@ def test_a_run_of_puts_leaves_the_bytes_of_single_commits(tmp_path: Path) -> Non
     assert record.encode_puts(base.PutRun("a", keys, values, "ann", "why")) == record.encode_transactions(
         [Transaction((), [Put("a", k, v)], "ann", "why") for k, v in zip(keys, values, strict=True)]
     )
+
+
+def test_a_segment_that_lost_all_its_records(tmp_path: Path) -> None:
+    """Cut behind its header, it looks as if nothing had ever been in it; what comes after it tells otherwise."""
+    folder = tmp_path / "store"
+    for n in range(2):
+        engine = HashTableEngine.open(folder)
+        if not n:
+            commit(engine, Put("a", "base", 0))
+            engine.checkpoint()
+        commit(engine, Put("a", f"k{n}", n))
+        commit(engine, Put("a", f"k{n}", n + 1))
+        engine.close_now()
+    first, second = sorted(folder.glob("log-*.kvl"))
+    os.truncate(first, record.SEGMENT_HEADER_BYTES)
+    with pytest.raises(base.Corrupted, match=rf"{second.name} is damaged at offset 32: .*revision 4 .* revision 2"):
+        HashTableEngine.open(folder)

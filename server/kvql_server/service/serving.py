@@ -31,6 +31,7 @@ from kvql_server.tokens import Tokens
 
 _LOG: Final = logging.getLogger("kvql.server")
 USAGE, LOCKED, DAMAGED, PORT_IN_USE, CERTIFICATES, USERS, FOLDER, STOPPED = 2, 10, 11, 12, 13, 14, 15, 16
+FULL, DISK = 18, 19
 _NAME: Final = "kvql.v1.Kvql"
 
 
@@ -58,9 +59,25 @@ def open_engine(settings: Settings, clock: SystemClock) -> Any:
     except base.Locked as e:
         raise StartError(str(e), LOCKED) from e
     except base.EngineError as e:
-        raise StartError(str(e), DAMAGED) from e
+        raise engine_failed(e) from e
     except OSError as e:
         raise StartError(f"cannot use the folder {settings.data}: {e.strerror or e}", FOLDER) from e
+
+
+def engine_failed(error: base.EngineError) -> StartError:
+    """What an engine says while it is opened, filled for the first time, or closed."""
+    match error:
+        case base.StoreFull():
+            code = FULL
+        case base.DiskFailed():
+            code = DISK
+        case base.Unusable():
+            code = FOLDER
+        case base.OutcomeUnknown():
+            code = STOPPED
+        case _:
+            code = DAMAGED
+    return StartError(str(error), code)
 
 
 def read_users(settings: Settings, *, public: bool) -> list[users.Listed]:
@@ -95,9 +112,12 @@ async def serve(settings: Settings, *, print_port: bool) -> int:
     clock = SystemClock()
     engine = open_engine(settings, clock)
     try:
-        return await _serve_engine(settings, engine, clock, credentials, host, port, print_port)
-    finally:
-        await engine.close()
+        try:
+            return await _serve_engine(settings, engine, clock, credentials, host, port, print_port)
+        finally:
+            await engine.close()
+    except base.EngineError as e:
+        raise engine_failed(e) from e
 
 
 def _credentials(settings: Settings, port: int) -> grpc.ServerCredentials | None:
