@@ -170,7 +170,9 @@ class Expected(NamedTuple):
     """Where the word that is being typed starts; the cursor itself between words."""
 
 
-_GROWS: Final = frozenset({"NAME", "WORD", "BAREWORD", "READ", "WRITE", "ADMIN", "HISTORY", "TIMESTAMP", "INTERVAL"})
+_GROWS: Final = frozenset(
+    {"NAME", "WORD", "BAREWORD", "READ", "WRITE", "ADMIN", "HISTORY", "TIMESTAMP", "INTERVAL", "SAVEPOINT"}
+)
 
 
 def expected(text: str, cursor: int) -> Expected:

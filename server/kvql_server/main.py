@@ -106,14 +106,18 @@ def users_group() -> None:
 def _on_store(data: str | None, act: Callable[[Any], Coroutine[Any, Any, int]]) -> None:
     """Open the store of a server that does not run, act, and wait until it is durable."""
     settings = _settings({"data": data}, None)
+    from kvql_server.engines import base
     from kvql_server.service import serving
 
     async def run() -> None:
         engine = serving.open_engine(settings, SystemClock())
         try:
-            await engine.synced(await act(engine))
-        finally:
-            await engine.close()
+            try:
+                await engine.synced(await act(engine))
+            finally:
+                await engine.close()
+        except base.EngineError as e:
+            raise serving.engine_failed(e) from e
 
     try:
         asyncio.run(run())

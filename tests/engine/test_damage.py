@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from kvql_server.clock import ManualClock
 from kvql_server.engines import base
-from kvql_server.engines.base import Delete, Put, Transaction
+from kvql_server.engines.base import Clear, Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, record
 
 from kvql.values import Json
@@ -210,6 +210,21 @@ def test_max_bytes_refuses_and_recovers(tmp_path: Path) -> None:
     engine.close_now()
 
 
+def test_max_bytes_counts_a_key_that_a_commit_writes_twice_once(tmp_path: Path) -> None:
+    engine = HashTableEngine.open(tmp_path, max_bytes=100_000)
+    commit(engine, Put("a", "k", "x" * 200), Put("a", "l", "x" * 100))
+    for n in range(20):
+        commit(engine, Delete("a", "k"), Put("a", "k", "y" * n), Put("a", "m", "z" * 50), Put("a", "m", "z"))
+    commit(
+        engine, Put("a", "n", "x"), Clear("a"), Put("a", "l", "xy"), Clear("a"), Put("a", "l", "x"), Put("b", "k", 1)
+    )
+    counted = engine.status()["memory_bytes"]
+    engine.close_now()
+    engine = HashTableEngine.open(tmp_path, max_bytes=100_000)
+    assert engine.status()["memory_bytes"] == counted
+    engine.close_now()
+
+
 async def test_group_commit_takes_many_at_once(tmp_path: Path) -> None:
     engine = HashTableEngine.open(tmp_path)
     syncs = 0
@@ -296,3 +311,20 @@ def test_a_run_of_puts_leaves_the_bytes_of_single_commits(tmp_path: Path) -> Non
     assert record.encode_puts(base.PutRun("a", keys, values, "ann", "why")) == record.encode_transactions(
         [Transaction((), [Put("a", k, v)], "ann", "why") for k, v in zip(keys, values, strict=True)]
     )
+
+
+def test_a_segment_that_lost_all_its_records(tmp_path: Path) -> None:
+    """Cut behind its header, it looks as if nothing had ever been in it; what comes after it tells otherwise."""
+    folder = tmp_path / "store"
+    for n in range(2):
+        engine = HashTableEngine.open(folder)
+        if not n:
+            commit(engine, Put("a", "base", 0))
+            engine.checkpoint()
+        commit(engine, Put("a", f"k{n}", n))
+        commit(engine, Put("a", f"k{n}", n + 1))
+        engine.close_now()
+    first, second = sorted(folder.glob("log-*.kvl"))
+    os.truncate(first, record.SEGMENT_HEADER_BYTES)
+    with pytest.raises(base.Corrupted, match=rf"{second.name} is damaged at offset 32: .*revision 4 .* revision 2"):
+        HashTableEngine.open(folder)

@@ -10,7 +10,8 @@ Comments at the head of a script steer it:
 
     --! set name=value      a parameter (for all doors)
     --! server              needs a server (rights, a start without a namespace): runs over TLS only
-    --! sessions            lines start with ``a: `` or ``b: `` and are sessions of their own; API only, over both
+    --! sessions            lines start with ``a: ``, ``b: `` or ``c: `` and are sessions of their own; API only, in
+                            process and over TLS
     --! rule 4.12 5.3       the rules of docs/language.md that it shows (tools/golden_rules.py looks for those without)
 """
 
@@ -99,7 +100,7 @@ def _statements(script: Script) -> Iterator[tuple[str, str]]:
 
     if script.sessions:
         for line in script.text.splitlines():
-            if line[:3] in ("a: ", "b: "):
+            if line[:3] in ("a: ", "b: ", "c: "):
                 yield line[0], line[3:].rstrip(";")
         return
     for parsed in read_statements(iter((script.text,))):

@@ -21,7 +21,8 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SERVER = ROOT / "server" / "kvql_server"
 RAISED = {
-    "Corrupted", "NewerFormat", "Locked", "EngineError", "StoreFull", "Damaged", "_damage", "Wrong", "Finding",
+    "Corrupted", "NewerFormat", "Locked", "EngineError", "StoreFull", "Unusable", "DiskFailed",
+    "Damaged", "_damage", "Wrong", "Finding",
     "NoBackup", "NoStore", "Unrepairable", "fail",
 }  # fmt: skip
 

@@ -227,7 +227,9 @@ async def insert(transaction: Transaction, call: Call) -> Result:
     if new:
         transaction.put(SYSTEM_NAMESPACE, NAMESPACE + namespace, encode(record), None)
     ttl_ms = command.ttl_ms or record.options.get(DEFAULT_TTL, 0)
-    default = transaction.time + ttl_ms * 1000 if ttl_ms else None
+    # in a long transaction a time to live counts from the statement, as it does for PUT
+    now = transaction.time if call.lane.transaction is None else call.clock.now()
+    default = now + ttl_ms * 1000 if ttl_ms else None
     keys = await _keys(transaction, namespace, [key for key, *_ in proposed])
     changes, count = await _write(transaction, call, namespace, conflicts, keys, proposed, default)
     if returning.wanted:

@@ -57,9 +57,25 @@ def open_engine(settings: Settings, clock: SystemClock) -> Any:
     except base.Locked as e:
         raise StartError(str(e), exits.LOCKED) from e
     except base.EngineError as e:
-        raise StartError(str(e), exits.DAMAGED) from e
+        raise engine_failed(e) from e
     except OSError as e:
         raise StartError(f"cannot use the folder {settings.data}: {e.strerror or e}", exits.FOLDER) from e
+
+
+def engine_failed(error: base.EngineError) -> StartError:
+    """What an engine says while it is opened, filled for the first time, or closed."""
+    match error:
+        case base.StoreFull():
+            code = exits.FULL
+        case base.DiskFailed():
+            code = exits.DISK
+        case base.Unusable():
+            code = exits.FOLDER
+        case base.OutcomeUnknown():
+            code = exits.STOPPED
+        case _:
+            code = exits.DAMAGED
+    return StartError(str(error), code)
 
 
 def read_users(settings: Settings, *, public: bool) -> list[users.Listed]:
@@ -94,9 +110,12 @@ async def serve(settings: Settings, *, print_port: bool) -> int:
     clock = SystemClock()
     engine = open_engine(settings, clock)
     try:
-        return await _serve_engine(settings, engine, clock, credentials, host, port, print_port)
-    finally:
-        await engine.close()
+        try:
+            return await _serve_engine(settings, engine, clock, credentials, host, port, print_port)
+        finally:
+            await engine.close()
+    except base.EngineError as e:
+        raise engine_failed(e) from e
 
 
 def _credentials(settings: Settings, port: int) -> grpc.ServerCredentials | None:

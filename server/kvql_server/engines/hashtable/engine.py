@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import logging
 import os
@@ -17,8 +18,9 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Clear, CommitOutcome, Conflict, Put, RangeUnchanged
 from kvql_server.engines.hashtable import record
 from kvql_server.engines.hashtable.checkpointer import Folder, Job
-from kvql_server.engines.hashtable.entries import Meta, Tombstone
+from kvql_server.engines.hashtable.entries import Meta
 from kvql_server.engines.hashtable.files import Files, Lock, OsFiles
+from kvql_server.engines.hashtable.growth import growth
 from kvql_server.engines.hashtable.log import Log, SyncMode
 from kvql_server.engines.hashtable.past import PastSnapshot
 from kvql_server.engines.hashtable.recovery import Recovered, recover, remove_leftovers
@@ -80,7 +82,7 @@ class HashTableEngine:
             files.make_folder(path)
             lock = files.lock(path)
         except OSError as e:
-            raise base.EngineError(f"cannot open the store in {path}: {e.strerror or e}") from None
+            raise _cannot_open(path, e) from None
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -90,7 +92,7 @@ class HashTableEngine:
             return engine
         except OSError as e:
             lock.release()
-            raise base.EngineError(f"cannot open the store in {path}: {e.strerror or e}") from None
+            raise _cannot_open(path, e) from None
         except BaseException:
             lock.release()
             raise
@@ -277,20 +279,7 @@ class HashTableEngine:
 
     def _check_memory(self, transactions: Sequence[base.Transaction]) -> None:
         assert self._max_bytes is not None
-        grown = 0
-        for transaction in transactions:
-            for write in transaction.writes:
-                table = self._store.tables.get(write.namespace)
-                if isinstance(write, Clear):
-                    if table is not None:
-                        pairs = table.entries.items()
-                        grown -= sum(pair_bytes(k, e.value) for k, e in pairs if type(e) is not Tombstone)
-                    continue
-                old = table.entries.get(write.key) if table is not None else None
-                if old is not None and type(old) is not Tombstone:
-                    grown -= pair_bytes(write.key, old.value)
-                if isinstance(write, Put):
-                    grown += pair_bytes(write.key, write.value)
+        grown = sum(growth(self._store, transactions))
         if grown > 0 and self._bytes + grown > self._max_bytes:
             raise base.StoreFull(
                 f"the store holds about {self._bytes:,} bytes and may hold {self._max_bytes:,} (max_bytes); "
@@ -479,8 +468,9 @@ class HashTableEngine:
             self._job.finish()
             self._job = None
         try:
+            self._log.drain()  # the closing vouches for what was durable before it, so nothing may go with it
             final, _ = record.frame(
-                record.CLOSED, self._log.epoch, self._log.crc, self._store.revision, self._store.revision,
+                record.CLOSED, self._log.epoch, self._log.crc, self._store.revision, self._log.synced_revision,
                 self._clock.now(), b"",
             )  # fmt: skip
             self._log.close(final, self._store.revision)
@@ -494,6 +484,19 @@ class HashTableEngine:
         self._log.check()
         if self._broken is not None:
             raise base.OutcomeUnknown(self._broken)
+
+
+def _cannot_open(path: str, error: OSError) -> base.EngineError:
+    """Rights and read-only disks are for the operator to change; everything else is the disk's fault."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return base.StoreFull(f"no space left to open the store in {path} ({error.strerror}); free some space")
+    if error.errno in (errno.EIO, None):
+        file, reason = error.filename or "a file", error.strerror or error
+        return base.DiskFailed(
+            f"cannot open the store in {path}: {file} cannot be used ({reason}); the disk is failing: copy the folder "
+            "to another one, and start there"
+        )
+    return base.Unusable(f"cannot open the store in {path}: {error.strerror}")
 
 
 def _memory(store: Store) -> int:
