@@ -55,6 +55,7 @@ class AsyncClient(BaseClient):
         parameters: Given = None,
         timeout: float | None = None,
         source: str | None = None,
+        key: bytes | str | None = None,
     ) -> Result:
         """Carry out one statement; see ``Client.run``. Rows that are still to come are ``AsyncRows``.
 
@@ -62,7 +63,7 @@ class AsyncClient(BaseClient):
         """
         if isinstance(statement, str):
             statement, source = self.read(statement)
-        request = self._request(statement, parameters, timeout, source)
+        request = self._request(statement, parameters, timeout, source, key)
         if request is None:
             return Result()
         async with self._shared.places:

@@ -9,12 +9,10 @@ outside a run.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from kvql import errors
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
 from kvql_server.catalog import NAMESPACE, Namespace, encode
 from kvql_server.engines import base
@@ -22,7 +20,7 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Un
 from kvql_server.executor.assignments import words_only
 from kvql_server.executor.call import Call
 from kvql_server.executor.keys import exists, missing
-from kvql_server.executor.runs import DEFAULT_TTL, ERRORS_MAX, PUT, UPDATE, UPSERT, Run, access, compute, judge, read
+from kvql_server.executor.runs import ERRORS_MAX, PUT, UPDATE, UPSERT, Run, access, compute, judge, read
 from kvql_server.transaction import Transaction
 
 # ── inside a transaction ──────────────────────────────────────────────────────────────────────────────────────────
@@ -72,11 +70,6 @@ async def _write_statement(
 
 async def write_run(call: Call) -> Result:
     """The command outside BEGIN … COMMIT, each statement a commit of its own."""
-    command = call.request.write
-    if len(command.keys) == 1 and command.mode in (PUT, UPSERT) and not command.ttl_ms:
-        result = await _write_pair(call, command)
-        if result is not None:
-            return result
     run = read(call)
     namespace = call.namespace()
     rules.check_comment(call.request.comment)
@@ -94,50 +87,6 @@ async def write_run(call: Call) -> Result:
     finally:
         snapshot.close()
     return batch.result()
-
-
-async def _write_pair(call: Call, command: pb.WriteCommand) -> Result | None:
-    """PUT or UPSERT of one pair of the two common types into a namespace that is there: what many tasks send.
-
-    None: something is out of the ordinary; nothing has happened, and the general road finds out what.
-    """
-    values = command.values
-    types = values.types
-    if types == b"\x03" and len(values.integers) == 1 and not values.texts:
-        value: Any = values.integers[0]
-    elif types == b"\x06" and len(values.texts) == 1 and not values.integers:
-        value = values.texts[0]
-    else:
-        return None
-    if values.floats or values.blobs or values.expressions or len(command.statement_sizes) > 1 or call.request.comment:
-        return None
-    key = command.keys[0]
-    if not rules.keys_are_valid((key,)) or command.statement_sizes not in ([], [1]):
-        return None
-    namespace = call.namespace()
-    user = call.principal.name
-    snapshot = Transaction(call.engine, user, tracked=False)
-    try:
-        call.work.saw(snapshot.revision)
-        record, new = await call.access.writable(snapshot, call.principal, namespace)
-    finally:
-        snapshot.close()
-    if (
-        new
-        or record.fields
-        or DEFAULT_TTL in record.options
-        or not rules.values_are_valid((value,), words_only(call, record))
-    ):
-        return None
-    call.work.check()
-    guards = (Absent(namespace, key),) if command.mode == PUT else ()
-    transaction = base.Transaction(guards, (Put(namespace, key, value),), user)
-    outcome = (await call.engine.commit_many((transaction,)))[0]
-    if type(outcome) is not int:
-        # the revision of the pair in the way lies at or before the snapshot's: nothing came in between
-        raise exists(key, 1)
-    call.work.saw(outcome)
-    return Result(row_count=1, completed=1, revision=outcome)
 
 
 class _Batch:

@@ -299,6 +299,8 @@ class Session:
         self._service.note(self._principal.name, self.peer, request, error)
         self._saw(work)
         self._refuse(request, error)
+        if state.lane.transaction is not None:
+            state.lane.transaction.failed = True  # also by what was stopped before the executor saw it
         if request.on_error == pb.ON_ERROR_STOP:
             state.stopped = True
             while state.waiting:
