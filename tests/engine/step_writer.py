@@ -33,8 +33,8 @@ class Writer(Workload):
     def kill(self) -> None:
         abandon(self.engine)
         # the lock would go with the process
-        os.close(self.engine._lock._fd)  # type: ignore[attr-defined] # the lock of OsFiles
-        self.engine._lock._fd = -1  # type: ignore[attr-defined] # the same
+        os.close(self.engine._lock._fd)
+        self.engine._lock._fd = -1
 
     def start(self) -> None:
         super().start()

@@ -199,7 +199,7 @@ class Workload:
     def one(self) -> None:
         if self.rng.random() < 0.3:
             seconds = self.rng.choice((1, 1, 3))
-            self.engine._clock.advance(seconds)  # type: ignore[attr-defined] # it is the ManualClock of open_store
+            self.engine._clock.advance(seconds)
             self.now += seconds * 1_000_000
         self._expire()
         if self.rng.random() < 0.1:

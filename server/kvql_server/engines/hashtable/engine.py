@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gc
 import logging
 import os
@@ -19,7 +18,7 @@ from kvql_server.engines.base import Clear, CommitOutcome, Conflict, Put, RangeU
 from kvql_server.engines.hashtable import record
 from kvql_server.engines.hashtable.checkpointer import Folder, Job
 from kvql_server.engines.hashtable.entries import Meta
-from kvql_server.engines.hashtable.files import Files, Lock, OsFiles
+from kvql_server.engines.hashtable.files import Files, Lock, OsFiles, cannot_open
 from kvql_server.engines.hashtable.growth import growth
 from kvql_server.engines.hashtable.log import Log, SyncMode
 from kvql_server.engines.hashtable.past import PastSnapshot
@@ -82,7 +81,7 @@ class HashTableEngine:
             files.make_folder(path)
             lock = files.lock(path)
         except OSError as e:
-            raise _cannot_open(path, e) from None
+            raise cannot_open(path, e) from None
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -92,7 +91,7 @@ class HashTableEngine:
             return engine
         except OSError as e:
             lock.release()
-            raise _cannot_open(path, e) from None
+            raise cannot_open(path, e) from None
         except BaseException:
             lock.release()
             raise
@@ -484,19 +483,6 @@ class HashTableEngine:
         self._log.check()
         if self._broken is not None:
             raise base.OutcomeUnknown(self._broken)
-
-
-def _cannot_open(path: str, error: OSError) -> base.EngineError:
-    """Rights and read-only disks are for the operator to change; everything else is the disk's fault."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return base.StoreFull(f"no space left to open the store in {path} ({error.strerror}); free some space")
-    if error.errno in (errno.EIO, None):
-        file, reason = error.filename or "a file", error.strerror or error
-        return base.DiskFailed(
-            f"cannot open the store in {path}: {file} cannot be used ({reason}); the disk is failing: copy the folder "
-            "to another one, and start there"
-        )
-    return base.Unusable(f"cannot open the store in {path}: {error.strerror}")
 
 
 def _memory(store: Store) -> int:

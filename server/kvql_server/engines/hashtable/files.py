@@ -285,3 +285,16 @@ class OsReader:
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file", path)
         return OsFile(fd, path)
+
+
+def cannot_open(path: str, error: OSError) -> base.EngineError:
+    """Rights and read-only disks are for the operator to change; everything else is the disk's fault."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return base.StoreFull(f"no space left to open the store in {path} ({error.strerror}); free some space")
+    if error.errno in (errno.EIO, None):
+        file, reason = error.filename or "a file", error.strerror or error
+        return base.DiskFailed(
+            f"cannot open the store in {path}: {file} cannot be used ({reason}); the disk is failing: copy the folder "
+            "to another one, and start there"
+        )
+    return base.Unusable(f"cannot open the store in {path}: {error.strerror}")
