@@ -328,3 +328,19 @@ def test_a_segment_that_lost_all_its_records(tmp_path: Path) -> None:
     os.truncate(first, record.SEGMENT_HEADER_BYTES)
     with pytest.raises(base.Corrupted, match=rf"{second.name} is damaged at offset 32: .*revision 4 .* revision 2"):
         HashTableEngine.open(folder)
+
+
+def test_a_snapshot_outlives_two_truncations(tmp_path: Path) -> None:
+    """The table that came between them was seen by nobody; the one before it is."""
+    engine = HashTableEngine.open(tmp_path)
+    commit(engine, Put("a", "k", 1))
+    snapshot = engine.snapshot()
+    commit(engine, base.Clear("a"), Put("a", "k", 2))
+    commit(engine, base.Clear("a"))
+    table = snapshot.table("a")
+    assert table is not None and [key for key, _ in table.page("", None, "key", 9, 1, 0)[0]] == ["k"]
+    assert state_of(engine) == {}
+    snapshot.close()
+    engine.tick()
+    assert engine._store.tables["a"].older is None
+    engine.close_now()

@@ -299,14 +299,18 @@ class Store:
         else:
             swept[namespace] = old
         seen = self.readers.newest >= old.born
-        new = self.tables[namespace] = Table(namespace, revision, old.journal, old if seen else None)
+        # nobody may see this one, and yet somebody the one before it
+        older = old if seen else old.older
+        new = self.tables[namespace] = Table(namespace, revision, old.journal, older)
         old.holders = 1
-        if seen:
+        if older is not None:
             self.readers.keep(revision, new, None)
-        elif old.live > SWEEP_PAIRS:
-            old.holders = 0  # until it is recorded
-        else:
-            self._release_table(old)
+        if not seen:
+            old.older = None
+            if old.live > SWEEP_PAIRS:
+                old.holders = 0  # until it is recorded
+            else:
+                self._release_table(old)
 
     # ── upkeep ────────────────────────────────────────────────────────────────────────────────────────────────
 
