@@ -10,7 +10,8 @@ from kvql.errors import Error
 from kvql.result import Notice, Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
-from kvql_server.engines.base import Conflict
+from kvql_server.engines.base import SYSTEM_NAMESPACE, Conflict
+from kvql_server.executor import retention
 from kvql_server.executor.call import Call
 from kvql_server.transaction import Transaction, conflict_error
 
@@ -85,6 +86,7 @@ async def _commit(call: Call) -> Result:
     if transaction.failed:
         raise aborted(transaction)
     call.work.check()
+    catalog = list(transaction.writes.of(SYSTEM_NAMESPACE).values())
     try:
         outcome = await transaction.commit()
     finally:
@@ -94,6 +96,7 @@ async def _commit(call: Call) -> Result:
         call.work.saw(current.revision)
         current.close()
         raise conflict_error(outcome)
+    retention.follow(call.engine, catalog)
     call.work.saw(outcome)
     return Result(revision=outcome)
 

@@ -1,0 +1,238 @@
+"""RESTORE: pairs become again what they were, in one commit.
+
+``RESTORE k, … AS OF``: the keys that are named. ``RESTORE FROM ns [WHERE e] AS OF``: the pairs for which e is TRUE then
+or now, so that the answer to WHERE e is afterwards what it was; without WHERE the whole namespace. What was absent then
+is deleted. What is still the same state is left alone and not counted.
+
+A pair comes back with the moment at which it was to expire. If that has passed, its time to live begins anew, because
+neither to vanish at once nor to stay for ever is what it was put for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+from kvql import errors
+from kvql.errors import Error
+from kvql.result import Notice, Result
+from kvql.v1 import kvql_pb2 as pb
+from kvql_server import rules
+from kvql_server.catalog import Namespace
+from kvql_server.engines.base import Entry, Page
+from kvql_server.executor import declared, expressions, lists, past, turns
+from kvql_server.executor.access_path import FULL, Path, point
+from kvql_server.executor.assignments import check_value, words_only
+from kvql_server.executor.call import Call
+from kvql_server.executor.explain import described, explained
+from kvql_server.executor.expressions import Builder, Scope
+from kvql_server.executor.expressions import text as sql
+from kvql_server.executor.expressions.generated import PageFunction
+from kvql_server.executor.keys import missing
+from kvql_server.executor.pipeline import Stage
+from kvql_server.transaction import Transaction
+
+
+class Difference(NamedTuple):
+    """A key whose pair is not the state that it was."""
+
+    key: str
+    then: Entry | None
+    now: Entry | None
+
+
+async def restore(transaction: Transaction, call: Call) -> Result:
+    """RESTORE k, … AS OF and RESTORE FROM ns … AS OF; the count is of pairs put back and deleted."""
+    command = call.request.restore
+    if command.keys and (command.namespace or command.HasField("where")):
+        raise errors.error(errors.INVALID, "RESTORE has either keys or a namespace")
+    if command.keys:
+        rules.check_keys(command.keys)
+    namespace = call.namespace(command.namespace)
+    record = await call.access.existing(transaction, call.principal, namespace)
+    restoring = _Restoring(transaction, call, namespace, record)
+    if command.HasField("where"):
+        await turns.aside(call.work, len(command.where.steps), restoring.compile)
+    before = await past.as_of(transaction, call, namespace, record, command.as_of, len(command.where.steps))
+    try:
+        stages = restoring.stages(before) if call.request.mode else []
+        if call.request.mode == pb.MODE_EXPLAIN:
+            return explained(stages)
+        started = time.perf_counter()
+        if command.keys:
+            await restoring.named(before, command.keys)
+        else:
+            await restoring.all(before)
+    finally:
+        before.close()
+    if call.request.mode == pb.MODE_EXPLAIN_ANALYZE:
+        stages[-1].rows, stages[-1].time_s = restoring.count, time.perf_counter() - started
+        return explained(stages, pb.MODE_EXPLAIN_ANALYZE)
+    return Result(row_count=restoring.count, notices=restoring.notices())
+
+
+class _Restoring:
+    """One RESTORE on its way through the pairs."""
+
+    def __init__(self, transaction: Transaction, call: Call, namespace: str, record: Namespace) -> None:
+        self.transaction = transaction
+        self.call = call
+        self.namespace = namespace
+        self.record = record
+        self.words = words_only(call, record)
+        self.builder = Builder(
+            Scope(namespace, record.fields), transaction.time, call.settings.expression_steps_max, call.places
+        )
+        self.builder.clause = "WHERE"
+        keys = call.request.restore.keys
+        self.path: Path = point(*keys) if keys else FULL
+        self.condition = ""
+        self.matching: PageFunction | None = None
+        self.count = 0
+        self.renewed = 0
+
+    def compile(self) -> None:
+        """WHERE: the keys that need to be compared, and what of it is left to check."""
+        test = self.builder.program(self.call.request.restore.where, 0)
+        try:
+            self.path, self.condition = expressions.condition_of(test)
+        except Error as e:
+            e.item, e.part = 1, pb.PART_STEP
+            raise
+        if self.condition:
+            self.matching = expressions.page_function(self.builder, "k", self.condition)
+
+    def stages(self, before: past.AsOf) -> list[Stage]:
+        stages = [Stage("read", described(self.path, self.namespace + past.told(before) + " and now", "key"))]
+        if self.condition:
+            stages.append(Stage("filter", sql.text(self.call.request.restore.where) + ", then or now"))
+        return [*stages, Stage("restore", "what has changed since")]
+
+    def notices(self) -> list[Notice]:
+        out = expressions.notices(self.builder)
+        if self.renewed:
+            pairs = "1 pair has" if self.renewed == 1 else f"{self.renewed:,} pairs have"
+            out.append(
+                Notice(f"{pairs} expired since: the time to live begins anew", "PERSIST k keeps a pair for good")
+            )
+        return out
+
+    # ── which ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+    async def named(self, before: past.AsOf, keys: Sequence[str]) -> None:
+        """RESTORE k, …; 02000 for a key that was absent then and is absent now. A key named twice is one."""
+        places = {key: item for item, key in reversed([*enumerate(keys, 1)])}
+        wanted = list(places)
+        then = await before.get_many(self.namespace, wanted)
+        now = await self.transaction.get_many(self.namespace, wanted)
+        for difference in map(Difference, wanted, then, now):
+            await self.call.work.breathe()
+            if difference.then is None and difference.now is None:
+                raise missing(difference.key, places[difference.key])
+            if not _is_same(difference):
+                self._write(difference, places[difference.key])
+
+    async def all(self, before: past.AsOf) -> None:
+        """RESTORE FROM ns."""
+        then = lists.read(before, self.namespace, self.path)
+        now = lists.read(self.transaction, self.namespace, self.path)
+        async for found in _differences(then, now):
+            await self.call.work.turn()
+            wanted = await self._matching(found)
+            for difference in found:
+                if wanted is None or difference.key in wanted:
+                    await self.call.work.breathe()
+                    self._write(difference, 0)
+
+    async def _matching(self, differences: Sequence[Difference]) -> set[str] | None:
+        """The keys of those for which the condition is TRUE, then or now; None: of all."""
+        if self.matching is None:
+            return None
+        out: set[str] = set()
+        for page in (
+            Page.of((d.key, d.then) for d in differences if d.then is not None),
+            Page.of((d.key, d.now) for d in differences if d.now is not None),
+        ):
+            async for piece in turns.in_turns(_one(page), self.call.work, self.builder, None):
+                out.update(await turns.computed(self.matching, piece))
+        return out
+
+    # ── what becomes of them ──────────────────────────────────────────────────────────────────────────────────
+
+    def _write(self, difference: Difference, item: int) -> None:
+        """``item`` is the key's place in the statement, from 1; 0 if it is not named there."""
+        key, then, _ = difference
+        expires_at = None if then is None else self._expires_at(then)
+        if then is None or expires_at == 0:
+            if difference.now is not None:
+                self.transaction.delete(self.namespace, key)
+                self.count += 1
+            return
+        try:
+            check_value(then.value, self.words)
+            value = declared.conform(self.record.fields, then.value) if self.record.fields else then.value
+        except Error as e:
+            e.message = f"key {key}: {e.message}"
+            e.item, e.part = item, pb.PART_KEY if item else pb.PART_UNSPECIFIED
+            raise
+        self.transaction.put(self.namespace, key, value, expires_at)
+        self.count += 1
+
+    def _expires_at(self, then: Entry) -> int | None:
+        """When the pair is to expire now; 0 if it was over when it was written, and nobody ever saw it."""
+        expires_at, now = then.expires_at, self.transaction.time
+        if expires_at is None or expires_at > now:
+            return expires_at
+        lives = expires_at - then.updated_at
+        if lives <= 0:
+            return 0
+        self.renewed += 1
+        return now + lives
+
+
+async def _one(page: Page) -> AsyncIterator[Page]:
+    if len(page):
+        yield page
+
+
+def _is_same(difference: Difference) -> bool:
+    """Whether the pair is still in the state in which it was."""
+    then, now = difference.then, difference.now
+    return then is now or (then is not None and now is not None and then.revision == now.revision)
+
+
+async def _differences(then: AsyncIterator[Page], now: AsyncIterator[Page]) -> AsyncIterator[list[Difference]]:
+    """What the two have not in common, in the order of keys, in which both come; a list for each page at most, so that
+    others get their turn."""
+    waiting_then: list[tuple[str, Any]] = []  # taken from the end
+    waiting_now: list[tuple[str, Any]] = []
+    then_ended = now_ended = False
+    while True:
+        if not waiting_then and not then_ended:
+            page = await anext(then, None)
+            then_ended = page is None
+            waiting_then = [] if page is None else [*page][::-1]
+            continue
+        if not waiting_now and not now_ended:
+            page = await anext(now, None)
+            now_ended = page is None
+            waiting_now = [] if page is None else [*page][::-1]
+            continue
+        if not waiting_then and not waiting_now:
+            return
+        out: list[Difference] = []
+        while (waiting_then or then_ended) and (waiting_now or now_ended) and (waiting_then or waiting_now):
+            a = waiting_then[-1][0] if waiting_then else None
+            b = waiting_now[-1][0] if waiting_now else None
+            if b is None or (a is not None and a < b):
+                key, entry = waiting_then.pop()
+                out.append(Difference(key, entry, None))
+            elif a is None or b < a:
+                key, entry = waiting_now.pop()
+                out.append(Difference(key, None, entry))
+            else:
+                found = Difference(a, waiting_then.pop()[1], waiting_now.pop()[1])
+                if not _is_same(found):
+                    out.append(found)
+        yield out
