@@ -85,6 +85,28 @@ async def test_a_watcher_resumes_where_it_was_in_the_process_before(tmp_path: Pa
     engine.close_now()
 
 
+async def test_an_opening_keeps_what_it_will_be_told_to_keep(tmp_path: Path) -> None:
+    """More than the default: it must not go before the first tick, when the settings are known."""
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    engine.keep_history("a", 2 * 3600 * SECOND, 1 << 30)
+    first = await commit(engine, Put("a", "k", 1))
+    second = await commit(engine, Put("a", "k", 2))
+    clock.advance(5400)
+    await commit(engine, Put("a", "k", 3))
+    engine.tick()
+    for _ in range(2):
+        engine = reopen(engine, clock, tmp_path)
+        engine.keep_history("a", 2 * 3600 * SECOND, 1 << 30)
+        engine.tick()
+        assert (await state_at(engine, first))["k"][0] == 1
+        engine.checkpoint()
+    engine = reopen(engine, clock, tmp_path)
+    engine.tick()
+    assert engine.oldest("a") == second, "nobody said anything, and the default is an hour"
+    engine.close_now()
+
+
 async def test_every_type_of_value_is_kept(tmp_path: Path) -> None:
     values = [1, Decimal("3.50"), None, Json('{"a": 1}'), b"\0\xff", 2.5, True, "å"]
     clock = ManualClock()

@@ -317,7 +317,7 @@ class Engine(Protocol):
 
     def keep_history(self, namespace: str, keep_us: int, bytes_max: int) -> None:
         """From now on, keep what is replaced or removed in the namespace for so long, and no more of it than about so
-        many bytes. To be said again after every opening; until then, and for others, ``HISTORY_US`` and
+        many bytes. To be said again after every opening, before the first ``tick``; for others ``HISTORY_US`` and
         ``HISTORY_BYTES`` hold. With 0 there is no past to read; watching works all the same."""
 
     def oldest(self, namespace: str) -> int:

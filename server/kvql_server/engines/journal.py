@@ -21,12 +21,16 @@ import msgspec
 from kvql.values import Json
 from kvql_server.engines import base
 
-STEP_BYTES: Final = 80
+STEP_BYTES: Final = 160
 STATE_BYTES: Final = 80
+VALUE_BYTES: Final = 40
 PUT_BYTES: Final = 16
-"""About what a step, a state that it keeps, and a pair of a run cost in memory, beside keys and values."""
+"""What a step with its key and revision, a state that it keeps, the value of that, and a pair of a run cost in memory,
+beside the characters of keys and texts: measured (``make bench ROW=history``)."""
 RING_BYTES: Final = 1 << 20
 """Kept for watchers, until the next checkpoint, even where no history is wanted."""
+UNTOLD_US: Final = 2**62
+UNTOLD_BYTES: Final = 2**62
 COMPACT_RECORDS: Final = 4096
 WATCH_CHANGES: Final = 1024
 """Changes that a watcher is handed at a time, about: what a slow one may keep alive."""
@@ -90,8 +94,8 @@ def state_bytes(entry: Any) -> int:
     value = entry.value
     kind = type(value)
     if kind is str or kind is bytes:
-        return STATE_BYTES + len(value)
-    return STATE_BYTES + len(value.text) if kind is Json else STATE_BYTES + 16
+        return STATE_BYTES + VALUE_BYTES + len(value)
+    return STATE_BYTES + VALUE_BYTES + (len(value.text) if kind is Json else 0)
 
 
 def _bytes_of(record: Record) -> int:
@@ -152,6 +156,15 @@ class Journal:
         self.keep_us = keep_us if bytes_max else 0
         self._limit = max(bytes_max, RING_BYTES) if self.keep_us else RING_BYTES
         self._trim_bytes()
+
+    def keep_all(self) -> None:
+        """Recovery does not know yet how much is wanted: nothing goes before :meth:`keep` or :meth:`settle`."""
+        self.keep_us, self._limit = UNTOLD_US, UNTOLD_BYTES
+
+    def settle(self) -> None:
+        """Who was to say how much is wanted has had the time: the defaults hold for this one."""
+        if self._limit == UNTOLD_BYTES:
+            self.keep(base.HISTORY_US, base.HISTORY_BYTES)
 
     def load(self, floor: int, floor_time: int | None, steps: Iterable[Step]) -> None:
         """What was known when the store was last written, before anything else is added."""

@@ -60,6 +60,8 @@ class Store:
         self.journals: dict[str, Journal] = {}
         self.watchers = Watchers(0)
         self._rubble: list[Table] = []
+        self.unsettled = True
+        """Until the first ``tidy``, how much history is wanted may still have to be said."""
         self.keep_rubble = False
         """Whether somebody may still read the tables that nobody needs."""
 
@@ -196,6 +198,8 @@ class Store:
             journal = self.journals[namespace] = Journal(namespace, self.revision)
             if namespace == base.SYSTEM_NAMESPACE:
                 journal.keep(0, 0)
+            elif self.unsettled:
+                journal.keep_all()
         return journal
 
     def first_puts(self, namespace: str, after: int, until: int) -> list[Step]:
@@ -376,6 +380,10 @@ class Store:
     def tidy(self, now: int) -> None:
         """A few milliseconds of upkeep: old states, tables that nobody reads, the order of keys."""
         self.readers.trim(16 * TRIM_STEP)
+        if self.unsettled:
+            self.unsettled = False
+            for journal in self.journals.values():
+                journal.settle()
         for journal in self.journals.values():
             journal.trim(now, JOURNAL_STEP)
         if self._rubble and not self.keep_rubble and not self._rubble[-1].crumble(CRUMBLE_STEP):
