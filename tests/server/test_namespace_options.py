@@ -1,4 +1,4 @@
-"""ALTER NAMESPACE, and the options that it and CREATE NAMESPACE set: what is in force, from when on, after a restart."""
+"""ALTER NAMESPACE, and the options that it and CREATE NAMESPACE set: what is in force, and from when on."""
 
 from __future__ import annotations
 

@@ -40,6 +40,7 @@ class TimedStore:
         )
         self.executor = Executor(self.engine, self.clock, start_namespace="main")
         step(self.executor.start())
+        self.engine.tick()
         self.first = self.session()
 
     def session(self, principal: Principal = LOCAL, namespace: str = "main") -> Session:

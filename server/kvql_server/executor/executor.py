@@ -264,7 +264,7 @@ def engine_error(error: base.EngineError) -> Error:
             hint="read what is there once the server runs again",
         )  # fmt: skip
     if isinstance(error, base.Compacted):
-        return errors.error(errors.INVALID, str(error))
+        return errors.error(errors.COMPACTED, str(error))
     if isinstance(error, base.Closed):
         return errors.error(errors.SHUTTING_DOWN, "the store is closing")
     return errors.error(errors.CORRUPTED, "the data are damaged", hint="see the server's log")

@@ -16,8 +16,7 @@ from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import display, from_micros, timestamp_text, to_micros, type_of
 from kvql_server.catalog import NAMESPACE, Namespace
-from kvql_server.engines import base
-from kvql_server.engines.base import Entry, Gone, Order, Page, Snapshot
+from kvql_server.engines.base import SYSTEM_NAMESPACE, Compacted, Entry, Gone, Order, Page, Snapshot
 from kvql_server.executor import casts, lists, retention, turns
 from kvql_server.executor.access_path import Path
 from kvql_server.executor.call import Call
@@ -54,7 +53,7 @@ class Reader(lists.Pairs, Protocol):
 
 
 class AsOf:
-    """A namespace at an earlier revision; ``close`` it. ``since``: nothing is shown of what is not after this."""
+    """A namespace at an earlier revision; ``close`` it. ``since``: what is not after this is not shown; 0: all is."""
 
     def __init__(self, snapshot: Snapshot, since: int, record: Namespace) -> None:
         self._snapshot = snapshot
@@ -67,7 +66,7 @@ class AsOf:
         """In the order of ``keys``."""
         try:
             found = await self._snapshot.get_many(namespace, keys)
-        except base.Compacted as e:
+        except Compacted as e:
             raise self._compacted(namespace, e) from None
         return [entry if entry is not None and entry.revision > self._since else None for entry in found]
 
@@ -80,10 +79,10 @@ class AsOf:
         try:
             async for page in self._snapshot.scan(namespace, start, end, order):
                 yield page if not since else Page.of(pair for pair in page if pair[1].revision > since)
-        except base.Compacted as e:
+        except Compacted as e:
             raise self._compacted(namespace, e) from None
 
-    def _compacted(self, namespace: str, e: base.Compacted) -> Error:
+    def _compacted(self, namespace: str, e: Compacted) -> Error:
         return compacted(namespace, self._record, f"revision {self.revision}", e.oldest)
 
     async def count(self, namespace: str) -> int:
@@ -197,7 +196,7 @@ def told(reader: Reader) -> str:
 async def as_of(
     transaction: Transaction, call: Call, namespace: str, record: Namespace, point: pb.AsOf, base: int
 ) -> AsOf:
-    """The namespace at the moment that AS OF names; 22023 if that is no moment, or not one that is known.
+    """The namespace at the moment that AS OF names; 22023 if that is none, or lies ahead, 72000 if it is not known.
 
     ``base``: where the steps of its expression start among the statement's.
     """
@@ -216,7 +215,12 @@ async def as_of(
         if not e.item:
             e.item, e.part = base + len(program.steps), pb.PART_STEP
         raise
-    return AsOf(snapshot, record.since, record)
+    since = record.since
+    if since:
+        entry = await transaction.get(SYSTEM_NAMESPACE, NAMESPACE + namespace)
+        if entry is not None and 0 < entry.revision <= revision:
+            since = 0  # what an older namespace left was gone by then
+    return AsOf(snapshot, since, record)
 
 
 def _value(transaction: Transaction, call: Call, program: pb.Expression, base: int) -> Any:
@@ -268,25 +272,25 @@ async def _revision_at(
     created = None
     if record.since:
         # None: of the namespace in which a session in process starts, before it is created
-        created = await transaction.get(base.SYSTEM_NAMESPACE, NAMESPACE + namespace)
+        created = await transaction.get(SYSTEM_NAMESPACE, NAMESPACE + namespace)
         if created is None or not created.revision or time < created.created_at:
             raise _before(namespace, record, f"at {shown}")
     try:
         revision = min(call.engine.revision_at(namespace, time), transaction.revision)
-    except base.Compacted as e:
+    except Compacted as e:
         raise compacted(namespace, record, f"the state at {shown}", e.oldest) from None
     return max(revision, record.since + 1) if record.since else revision, time
 
 
 def _before(namespace: str, record: Namespace, when: str) -> Error:
     return errors.error(
-        errors.INVALID, f"namespace {namespace} did not exist {when}",
+        errors.COMPACTED, f"namespace {namespace} did not exist {when}",
         hint=f"it was created after revision {record.since}",
     )  # fmt: skip
 
 
 def compacted(namespace: str, record: Namespace, what: str, oldest: int) -> Error:
-    """22023: ``what`` of the namespace is older than its history. Tells what is kept, and where that is set."""
+    """72000: ``what`` of the namespace is older than its history. Tells what is kept, and where that is set."""
     keep_us, bytes_max = retention.of(record)
     if not keep_us or not bytes_max:
         hint = f"namespace {namespace} keeps no history; ALTER NAMESPACE {namespace} SET (history = '1h') begins to"
@@ -297,4 +301,4 @@ def compacted(namespace: str, record: Namespace, what: str, oldest: int) -> Erro
             f"the oldest revision kept is {first}; namespace {namespace} keeps {kept}: "
             f"ALTER NAMESPACE {namespace} SET (history = …, history_bytes = …)"
         )
-    return errors.error(errors.INVALID, f"{what} has been compacted", hint=hint)
+    return errors.error(errors.COMPACTED, f"{what} has been compacted", hint=hint)

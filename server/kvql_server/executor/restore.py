@@ -2,7 +2,7 @@
 
 ``RESTORE k, … AS OF``: the keys that are named. ``RESTORE FROM ns [WHERE e] AS OF``: the pairs for which e is TRUE then
 or now, so that the answer to WHERE e is afterwards what it was; without WHERE the whole namespace. What was absent then
-is deleted. What is still the same state is left alone and not counted.
+is deleted. A pair that has the value and the expiry that it had is left alone and not counted.
 
 A pair comes back with the moment at which it was to expire. If that has passed, its time to live begins anew, because
 neither to vanish at once nor to stay for ever is what it was put for.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from kvql import errors
@@ -35,7 +36,7 @@ from kvql_server.transaction import Transaction
 
 
 class Difference(NamedTuple):
-    """A key whose pair is not the state that it was."""
+    """A key, and its pair at both moments."""
 
     key: str
     then: Entry | None
@@ -197,9 +198,18 @@ async def _one(page: Page) -> AsyncIterator[Page]:
 
 
 def _is_same(difference: Difference) -> bool:
-    """Whether the pair is still in the state in which it was."""
+    """Whether the pair has the value and the expiry that it had."""
     then, now = difference.then, difference.now
-    return then is now or (then is not None and now is not None and then.revision == now.revision)
+    if then is None or now is None or then.revision == now.revision:
+        return then is now or (then is not None and now is not None)
+    return then.expires_at == now.expires_at and _is_same_value(then.value, now.value)
+
+
+def _is_same_value(a: Any, b: Any) -> bool:
+    """Not only equal: 1, 1.0 and TRUE are three values, and so are 0.10 and 0.1."""
+    if type(a) is not type(b):
+        return False
+    return str(a) == str(b) if isinstance(a, Decimal | float) else bool(a == b)
 
 
 async def _differences(then: AsyncIterator[Page], now: AsyncIterator[Page]) -> AsyncIterator[list[Difference]]:
