@@ -82,6 +82,30 @@ def test_a_namespace_becomes_what_it_was(store: TimedStore) -> None:
     assert pairs(store) == pairs(store, f"main AS OF REVISION {then}") == {"a": 1, "b": 2, "c": "x"}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_many_pages(store: TimedStore, seed: int) -> None:
+    """More pairs than a page holds, and pages that no longer begin at the same keys."""
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    keys = [f"k{n:05}" for n in range(12_000)]
+    for at in range(0, len(keys), 2000):
+        store("INSERT INTO main VALUES " + ", ".join(f"('{key}', 1)" for key in keys[at : at + 2000]))
+    then = store.revision
+    store(f"UPDATE main SET value = 2 WHERE key ^= 'k{chance.randrange(10)}' OR key LIKE '%{chance.randrange(100):02}'")
+    first, last = sorted(chance.sample(keys, 2))
+    store(f"DELETE FROM main WHERE key BETWEEN '{first}' AND '{last}' AND NOT key LIKE '%3'")
+    store("INSERT INTO main VALUES " + ", ".join(f"('{key}x', 3)" for key in chance.sample(keys, 700)))
+    low, high = sorted(chance.sample(keys, 2))
+    changed = dict(store(f"SELECT key, value FROM main WHERE key < '{low}' OR key >= '{high}'"))
+    store(f"RESTORE FROM main WHERE key >= '{low}' AND key < '{high}' AS OF REVISION {then}")
+    expected = changed | {key: 1 for key in keys if low <= key < high}
+    assert store("SELECT key, value FROM main") == sorted(expected.items())
+    count = store.first.result(f"RESTORE FROM main AS OF REVISION {then}").row_count
+    assert store("SELECT key, value FROM main") == [(key, 1) for key in keys]
+    unchanged = sum(changed.get(key) == 1 for key in keys)
+    assert count == len(changed.keys() | {k for k in keys if not low <= k < high}) - unchanged
+
+
 def test_a_condition_holds_then_or_now(store: TimedStore) -> None:
     """The answer to the condition is afterwards what it was: so says the rule."""
     store("PUT low 1, high 20, up 2, down 30, stays 40")

@@ -11,7 +11,7 @@ neither to vanish at once nor to stay for ever is what it was put for.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -215,34 +215,55 @@ def _is_same_value(a: Any, b: Any) -> bool:
 async def _differences(then: AsyncIterator[Page], now: AsyncIterator[Page]) -> AsyncIterator[list[Difference]]:
     """What the two have not in common, in the order of keys, in which both come; a list for each page at most, so that
     others get their turn."""
-    waiting_then: list[tuple[str, Any]] = []  # taken from the end
-    waiting_now: list[tuple[str, Any]] = []
-    then_ended = now_ended = False
+    before, after = _Side(then), _Side(now)
     while True:
-        if not waiting_then and not then_ended:
-            page = await anext(then, None)
-            then_ended = page is None
-            waiting_then = [] if page is None else [*page][::-1]
+        await before.fill()
+        await after.fill()
+        if before.page is not None and after.page is not None and before.page.keys == after.page.keys:
+            # most pages of a namespace that hardly changed
+            pairs = zip(before.page.keys, before.page.entries, after.page.entries, strict=True)
+            differences = [Difference(key, a, b) for key, a, b in pairs if a is not b]
+            before.page = after.page = None
+            yield [found for found in differences if not _is_same(found)]
             continue
-        if not waiting_now and not now_ended:
-            page = await anext(now, None)
-            now_ended = page is None
-            waiting_now = [] if page is None else [*page][::-1]
-            continue
-        if not waiting_then and not waiting_now:
+        before.unfold()
+        after.unfold()
+        if not before.waiting and not after.waiting:
             return
-        out: list[Difference] = []
-        while (waiting_then or then_ended) and (waiting_now or now_ended) and (waiting_then or waiting_now):
-            a = waiting_then[-1][0] if waiting_then else None
-            b = waiting_now[-1][0] if waiting_now else None
-            if b is None or (a is not None and a < b):
-                key, entry = waiting_then.pop()
-                out.append(Difference(key, entry, None))
-            elif a is None or b < a:
-                key, entry = waiting_now.pop()
-                out.append(Difference(key, None, entry))
-            else:
-                found = Difference(a, waiting_then.pop()[1], waiting_now.pop()[1])
-                if not _is_same(found):
-                    out.append(found)
-        yield out
+        yield [found for found in _merged(before, after) if not _is_same(found)]
+
+
+class _Side:
+    """One of two streams of pages: a whole page, or what is left of one in ``waiting``, to be taken from the end."""
+
+    def __init__(self, pages: AsyncIterator[Page]) -> None:
+        self._pages = pages
+        self.page: Page | None = None
+        self.waiting: list[tuple[str, Any]] = []
+        self.ended = False
+
+    async def fill(self) -> None:
+        """Have something, unless the stream has ended."""
+        while not self.waiting and not self.ended and (self.page is None or not len(self.page)):
+            self.page = await anext(self._pages, None)
+            self.ended = self.page is None
+
+    def unfold(self) -> None:
+        if self.page is not None:
+            self.waiting, self.page = [*self.page][::-1], None
+
+
+def _merged(before: _Side, after: _Side) -> Iterator[Difference]:
+    """The keys of both, until one of them must be filled."""
+    then, now = before.waiting, after.waiting
+    while (then or before.ended) and (now or after.ended) and (then or now):
+        a = then[-1][0] if then else None
+        b = now[-1][0] if now else None
+        if b is None or (a is not None and a < b):
+            key, entry = then.pop()
+            yield Difference(key, entry, None)
+        elif a is None or b < a:
+            key, entry = now.pop()
+            yield Difference(key, None, entry)
+        else:
+            yield Difference(a, then.pop()[1], now.pop()[1])
