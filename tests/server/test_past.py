@@ -391,3 +391,32 @@ def test_the_namespace_in_use_has_a_past_too(store: TimedStore) -> None:
 
 def _constant(value: Any) -> pb.Expression:
     return pb.Expression(steps=[pb.Step(op=pb.OP_CONSTANT)], constants=encode_values([value]))
+
+
+def test_nothing_stays_open(store: TimedStore) -> None:
+    """Whatever becomes of a statement, the snapshots that it read are let go."""
+    store("PUT a 1, b x")
+    then = store.revision
+    store("UPDATE a 2")
+    past = f"AS OF REVISION {then}"
+    for text in (
+        f"SELECT * FROM main {past}", f"EXPLAIN SELECT * FROM main {past}",
+        f"EXPLAIN ANALYZE SELECT * FROM main {past}",
+        f"ASSERT (SELECT max(value) FROM main {past}) = 'x'", "SELECT * FROM HISTORY OF main",
+        f"DRY RUN RESTORE FROM main {past}", f"EXPLAIN RESTORE a {past}", f"RESTORE a {past}",
+    ):  # fmt: skip
+        store(text)
+        assert store.engine.status()["open_snapshots"] == 0, text
+    store("UPDATE a 3")
+    for text in (
+        f"SELECT nope.x.y / 0 FROM main {past} WHERE value + 1 > 0", f"SELECT sum(value) FROM main {past}",
+        f"SELECT key FROM main {past} GROUP BY value", "SELECT event.x FROM HISTORY OF main",
+        f"RESTORE nope {past}", f"RESTORE FROM main WHERE value / 0 > 2 {past}", f"ASSERT (SELECT 1 FROM main {past}) = 1",
+    ):  # fmt: skip
+        store.first.refusal(text)
+        assert store.engine.status()["open_snapshots"] == 0, text
+    assert store.first.refusal("SELECT * FROM main AS OF TIMESTAMP now() - 900000d").sqlstate in (
+        "72000",
+        "22003",
+        "22008",
+    )

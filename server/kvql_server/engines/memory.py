@@ -53,6 +53,7 @@ class _Namespace:
         self.journal = journal
         self.states: dict[str, States] = {}
         self.tombstones = 0
+        self.tombstones_max = TOMBSTONES_MAX
         self.forgotten = forgotten  # deletions up to this revision may have been forgotten
         self.changed = forgotten
         self._sorted: list[str] | None = []
@@ -103,6 +104,8 @@ class _Namespace:
         for key in gone:
             self.forgotten = max(self.forgotten, self.states.pop(key)[-1][0])
         self.tombstones -= len(gone)
+        # those that history still needs are not looked at again with every commit
+        self.tombstones_max = max(TOMBSTONES_MAX, 2 * self.tombstones)
         self._sorted = None
 
 
@@ -310,7 +313,7 @@ class MemoryEngine:
                 self._set(space, write.namespace, write.key, gone, before)
         oldest_open = self._oldest_open()
         for space in {id(s): s for s in (self.namespaces[namespace] for namespace, _ in before)}.values():
-            if space.tombstones > TOMBSTONES_MAX:
+            if space.tombstones > space.tombstones_max:
                 space.forget(min(oldest_open, space.journal.oldest(meta.time, self._revision)))
         for (namespace, key), previous in before.items():
             entry = self.namespaces[namespace].current(key)
