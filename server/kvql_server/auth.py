@@ -78,6 +78,9 @@ class Access:
             )  # fmt: skip
         if record is not None:
             raise taken(name)
+        if name in transaction.writes.cleared:
+            # dropped by this transaction: what others write to it until the commit would be younger than ``since``
+            transaction.guard(name)
         return Namespace(principal.name, since=transaction.revision), True
 
 

@@ -180,6 +180,18 @@ def test_dropped_and_created_in_one_transaction(store: TimedStore) -> None:
     assert store("SELECT * FROM s AS OF REVISION ?", [store.revision]) == [("both", 2)]
 
 
+@pytest.mark.parametrize("created", ["CREATE NAMESPACE s", "PUT mine 1"])
+def test_what_others_wrote_to_the_old_one_meanwhile_is_a_conflict(store: TimedStore, created: str) -> None:
+    """Or it would be younger than the new namespace, and seen in its past."""
+    store("CREATE NAMESPACE s; USE s; PUT old 1")
+    one, two = store.session(namespace="s"), store.session(namespace="s")
+    one(f"BEGIN; DROP NAMESPACE s; {created}")
+    two("PUT late 1")
+    assert one.refusal("COMMIT").sqlstate == "40001"
+    one(f"BEGIN; DROP NAMESPACE s; {created}; COMMIT")
+    assert {row[0] for row in one("SELECT key FROM HISTORY OF s")} <= {"mine"}
+
+
 def test_where_a_session_starts_has_no_past_before_the_first_write(store: TimedStore) -> None:
     store("PUT a 1; UPDATE a 2")
     assert store("SELECT value FROM main AS OF REVISION ?", [store.revision - 1]) == [(1,)]
@@ -411,7 +423,8 @@ def test_nothing_stays_open(store: TimedStore) -> None:
     for text in (
         f"SELECT nope.x.y / 0 FROM main {past} WHERE value + 1 > 0", f"SELECT sum(value) FROM main {past}",
         f"SELECT key FROM main {past} GROUP BY value", "SELECT event.x FROM HISTORY OF main",
-        f"RESTORE nope {past}", f"RESTORE FROM main WHERE value / 0 > 2 {past}", f"ASSERT (SELECT 1 FROM main {past}) = 1",
+        f"RESTORE nope {past}", f"RESTORE FROM main WHERE value / 0 > 2 {past}",
+        f"ASSERT (SELECT 1 FROM main {past}) = 1",
     ):  # fmt: skip
         store.first.refusal(text)
         assert store.engine.status()["open_snapshots"] == 0, text
