@@ -134,6 +134,8 @@ def test_no_history_is_no_past_but_the_present(store: TimedStore) -> None:
     assert error.hint == "namespace s keeps no history; ALTER NAMESPACE s SET (history = '1h') begins to"
     assert store("SELECT value FROM s AS OF REVISION ?", [store.revision]) == [(2,)]
     assert store("SELECT event, value FROM HISTORY OF s") == [("UPDATE", 2)]
+    store.clock.ticking_us = 1
+    assert store("SELECT value FROM s AS OF TIMESTAMP now()") == [(2,)]
 
 
 # ── whose past ────────────────────────────────────────────────────────────────────────────────────────────────────

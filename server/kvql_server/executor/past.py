@@ -210,7 +210,6 @@ async def as_of(
             revision, time = _revision(transaction, call, namespace, record, value), _AS_COMMITTED
         else:
             revision, time = await _revision_at(transaction, call, namespace, record, value)
-        snapshot = call.engine.snapshot(revision, time)
     except Error as e:
         if not e.item:
             e.item, e.part = base + len(program.steps), pb.PART_STEP
@@ -220,7 +219,7 @@ async def as_of(
         entry = await transaction.get(SYSTEM_NAMESPACE, NAMESPACE + namespace)
         if entry is not None and 0 < entry.revision <= revision:
             since = 0  # what an older namespace left was gone by then
-    return AsOf(snapshot, since, record)
+    return AsOf(call.engine.snapshot(revision, time), since, record)
 
 
 def _value(transaction: Transaction, call: Call, program: pb.Expression, base: int) -> Any:
@@ -269,12 +268,13 @@ async def _revision_at(
         raise errors.error(
             errors.INVALID, f"{shown} is in the future", hint=f"it is {timestamp_text(from_micros(transaction.time))}"
         )
-    created = None
     if record.since:
         # None: of the namespace in which a session in process starts, before it is created
         created = await transaction.get(SYSTEM_NAMESPACE, NAMESPACE + namespace)
         if created is None or not created.revision or time < created.created_at:
             raise _before(namespace, record, f"at {shown}")
+    if time == transaction.time:
+        return transaction.revision, time  # also where no history is kept, and time has gone on
     try:
         revision = min(call.engine.revision_at(namespace, time), transaction.revision)
     except Compacted as e:
