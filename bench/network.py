@@ -50,8 +50,13 @@ def gets() -> list[Figure]:
     """One GET at a time: the median of its latency."""
     rounds = []
     with servers() as (server, redis), server.connect("bench") as connection, redis.client() as client:
-        ours = lambda i: connection.execute("GET ?", [f"k{i % KEYS}"]).fetchall()  # noqa: E731
-        theirs = lambda i: client.get(f"k{i % KEYS}")  # noqa: E731
+
+        def ours(i: int) -> object:
+            return connection.execute("GET ?", [f"k{i % KEYS}"]).fetchall()
+
+        def theirs(i: int) -> object:
+            return client.get(f"k{i % KEYS}")
+
         for work in (ours, theirs):
             _p50_us(work, 300)
         rounds = [{"kvql": _p50_us(ours), "redis-py (plain TCP)": _p50_us(theirs)} for _ in range(ROUNDS)]
@@ -134,8 +139,8 @@ def executemany() -> list[Figure]:
         for n in range(3):
             pairs = [(f"m{n}:{i}", i) for i in range(MANY)]
             times = {
-                "kvql": seconds(lambda pairs=pairs: connection.executemany("PUT ? ?", pairs)),  # type: ignore[misc]
-                "redis-py pipeline": seconds(lambda pairs=pairs: theirs(pairs)),  # type: ignore[misc]
+                "kvql": seconds(connection.executemany, "PUT ? ?", pairs),
+                "redis-py pipeline": seconds(theirs, pairs),
             }
             rounds.append({peer: MANY / t for peer, t in times.items()})
     return [compare(f"executemany of {MANY:,} PUTs", "pairs/s", rounds, more_is_better=True)]

@@ -58,15 +58,21 @@ class Connection(AsyncConnection):
         """The same connection with ``namespace`` in use; nothing is sent, and this one stays as it is."""
         return Connection(self._shared, namespace, autocommit=self._autocommit)
 
-    async def _run(self, statement: str | ast.Statement, parameters: Given, timeout: float | None) -> _Raw:
+    async def _run(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given,
+        timeout: float | None,
+        key: bytes | str | None = None,
+    ) -> _Raw:
         if not self._autocommit:
-            return await super()._run(statement, parameters, timeout)
+            return await super()._run(statement, parameters, timeout, key)
         parsed, source = self._client.read(statement)
         if isinstance(parsed, SESSION):
             raise _refused(parsed, source)
         client = AsyncClient(self._shared, self.namespace)
         try:
-            return await client.run(parsed, parameters, timeout, source)
+            return await client.run(parsed, parameters, timeout, source, key)
         finally:
             client.give_back()
 
@@ -116,14 +122,20 @@ class Transaction(AsyncConnection):
         """Let later statements of this transaction mean ``namespace``."""
         self._client.namespace = namespace
 
-    async def _run(self, statement: str | ast.Statement, parameters: Given, timeout: float | None) -> _Raw:
+    async def _run(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given,
+        timeout: float | None,
+        key: bytes | str | None = None,
+    ) -> _Raw:
         parsed, source = self._client.read(statement)
         if isinstance(parsed, ast.Begin | ast.Use):
             raise _refused(parsed, source)
         self._check_open()
         answered = False
         try:
-            result = await self._client.run(parsed, parameters, timeout, source)
+            result = await self._client.run(parsed, parameters, timeout, source, key)
             answered = True
             return result
         except Error:

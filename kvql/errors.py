@@ -67,7 +67,8 @@ class Error(Exception):
     (or script) that failed, when the two are known; ``statement`` is the 0-based index of the failed set of parameters
     in ``executemany`` or of the failed statement in a batch. ``item`` (from 1; 0 for none) and ``part`` (a ``Part`` of
     the wire: 1 key, 2 value, 3 namespace, 4 pattern, 5 TTL) say which operand a server that never saw the text blames;
-    the client turns them into a span. ``skipped``: not carried out, because something before it failed.
+    the client turns them into a span. ``skipped``: not carried out, because something before it failed. ``unsent``: the
+    statement never reached the server, so a transaction that is open there knows nothing of it.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Error(Exception):
         self.item = item
         self.part = part
         self.skipped = False
+        self.unsent = False
 
     def at(self, span: Span | None, source: str | None = None) -> Error:
         """Fill in the place, where none is known yet; returns the error itself."""

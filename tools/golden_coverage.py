@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kvql import ast  # noqa: E402 - a tool of the checkout finds the checkout
-from kvql.parser import read_statements  # noqa: E402
+from kvql.parser import read_statements  # noqa: E402 - as above
 
 LATER: frozenset[type] = frozenset(
     {

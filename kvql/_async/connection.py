@@ -86,10 +86,16 @@ class AsyncConnection:
         return AsyncCursor(self)
 
     async def execute(
-        self, statement: str | ast.Statement, parameters: Given = None, *, timeout: float | None = None
+        self,
+        statement: str | ast.Statement,
+        parameters: Given = None,
+        *,
+        timeout: float | None = None,
+        idempotency_key: bytes | str | None = None,
     ) -> AsyncCursor:
-        """A new cursor with the outcome of one statement. ``timeout`` is in seconds (57014 when it is over)."""
-        return await AsyncCursor(self).execute(statement, parameters, timeout=timeout)
+        """A new cursor with the outcome of one statement; see ``AsyncCursor.execute``."""
+        cursor = AsyncCursor(self)
+        return await cursor.execute(statement, parameters, timeout=timeout, idempotency_key=idempotency_key)
 
     async def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None
@@ -98,16 +104,22 @@ class AsyncConnection:
         cursor = await AsyncCursor(self).executemany(statement, rows, timeout=timeout)
         return cursor.rowcount  # sync: return cursor
 
-    async def _run(self, statement: str | ast.Statement, parameters: Given, timeout: float | None) -> Result:
+    async def _run(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given,
+        timeout: float | None,
+        key: bytes | str | None = None,
+    ) -> Result:
         client = self._client
         if self._autocommit or client.transaction_state != "none":
-            return await client.run(statement, parameters, timeout)
+            return await client.run(statement, parameters, timeout, key=key)
         self._check_open()
         parsed, source = client.read(statement)
         if not isinstance(parsed, _BEGIN_NONE):
             client.check(parsed, parameters, source)  # so that it leaves no transaction behind
             await client.run(_BEGIN)
-        return await client.run(parsed, parameters, timeout, source)
+        return await client.run(parsed, parameters, timeout, source, key)
 
     async def _run_rows(self, statement: str | ast.Statement, rows: Iterable[Given], timeout: float | None) -> Tally:
         self._check_open()
@@ -127,11 +139,14 @@ class AsyncConnection:
 
     # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    async def commit(self) -> None:
-        """Make what was done since the first statement last; without a transaction there is nothing to do."""
+    async def commit(self, *, idempotency_key: bytes | str | None = None) -> None:
+        """Make what was done since the first statement last; without a transaction there is nothing to do.
+
+        With a key there is: the outcome of the transaction that was committed with it, by whichever connection.
+        """
         self._check_open()
-        if self.transaction_state != "none":
-            await self._run(_COMMIT, None, None)
+        if self.transaction_state != "none" or idempotency_key is not None:
+            await self._run(_COMMIT, None, None, idempotency_key)
 
     async def rollback(self) -> None:
         """Undo what was done since the first statement; without a transaction there is nothing to do."""

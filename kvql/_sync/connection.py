@@ -87,10 +87,16 @@ class Connection:
         return Cursor(self)
 
     def execute(
-        self, statement: str | ast.Statement, parameters: Given = None, *, timeout: float | None = None
+        self,
+        statement: str | ast.Statement,
+        parameters: Given = None,
+        *,
+        timeout: float | None = None,
+        idempotency_key: bytes | str | None = None,
     ) -> Cursor:
-        """A new cursor with the outcome of one statement. ``timeout`` is in seconds (57014 when it is over)."""
-        return Cursor(self).execute(statement, parameters, timeout=timeout)
+        """A new cursor with the outcome of one statement; see ``Cursor.execute``."""
+        cursor = Cursor(self)
+        return cursor.execute(statement, parameters, timeout=timeout, idempotency_key=idempotency_key)
 
     def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None
@@ -99,16 +105,22 @@ class Connection:
         cursor = Cursor(self).executemany(statement, rows, timeout=timeout)
         return cursor
 
-    def _run(self, statement: str | ast.Statement, parameters: Given, timeout: float | None) -> Result:
+    def _run(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given,
+        timeout: float | None,
+        key: bytes | str | None = None,
+    ) -> Result:
         client = self._client
         if self._autocommit or client.transaction_state != "none":
-            return client.run(statement, parameters, timeout)
+            return client.run(statement, parameters, timeout, key=key)
         self._check_open()
         parsed, source = client.read(statement)
         if not isinstance(parsed, _BEGIN_NONE):
             client.check(parsed, parameters, source)  # so that it leaves no transaction behind
             client.run(_BEGIN)
-        return client.run(parsed, parameters, timeout, source)
+        return client.run(parsed, parameters, timeout, source, key)
 
     def _run_rows(self, statement: str | ast.Statement, rows: Iterable[Given], timeout: float | None) -> Tally:
         self._check_open()
@@ -128,11 +140,14 @@ class Connection:
 
     # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def commit(self) -> None:
-        """Make what was done since the first statement last; without a transaction there is nothing to do."""
+    def commit(self, *, idempotency_key: bytes | str | None = None) -> None:
+        """Make what was done since the first statement last; without a transaction there is nothing to do.
+
+        With a key there is: the outcome of the transaction that was committed with it, by whichever connection.
+        """
         self._check_open()
-        if self.transaction_state != "none":
-            self._run(_COMMIT, None, None)
+        if self.transaction_state != "none" or idempotency_key is not None:
+            self._run(_COMMIT, None, None, idempotency_key)
 
     def rollback(self) -> None:
         """Undo what was done since the first statement; without a transaction there is nothing to do."""

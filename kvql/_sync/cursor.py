@@ -85,11 +85,20 @@ class Cursor:
     # ── statements ────────────────────────────────────────────────────────────────────────────────────────────────
 
     def execute(
-        self, statement: str | ast.Statement, parameters: Given = None, *, timeout: float | None = None
+        self,
+        statement: str | ast.Statement,
+        parameters: Given = None,
+        *,
+        timeout: float | None = None,
+        idempotency_key: bytes | str | None = None,
     ) -> Cursor:
-        """Carry out one statement; returns the cursor itself. ``timeout`` is in seconds (57014 when it is over)."""
+        """Carry out one statement; returns the cursor itself. ``timeout`` is in seconds (57014 when it is over).
+
+        ``idempotency_key`` (1 to 64 bytes) is for a write outside a transaction: with the same key it is carried out
+        once within 24 hours, and a repeat, by whichever connection of the user, has the first outcome.
+        """
         self._begin()
-        self._result = result = self.connection._run(statement, parameters, timeout)
+        self._result = result = self.connection._run(statement, parameters, timeout, idempotency_key)
         rows = result.rows
         if type(rows) is list:
             self._rows = as_python(rows)

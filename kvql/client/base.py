@@ -73,7 +73,12 @@ class BaseClient:
             raise located(e, source) from None
 
     def _request(
-        self, statement: ast.Statement, parameters: Given, timeout: float | None, source: str | None
+        self,
+        statement: ast.Statement,
+        parameters: Given,
+        timeout: float | None,
+        source: str | None,
+        key: bytes | str | None,
     ) -> pb.Request | None:
         """The request for ``statement``; None if it ends a transaction that the server has forgotten already."""
         lane = self._lane
@@ -82,6 +87,8 @@ class BaseClient:
                 return None
             request = compile_statement(statement, parameters)
             lane.prepare(request, timeout)
+            if key is not None:
+                request.idempotency_key = key.encode() if isinstance(key, str) else key
         except Error as e:
             raise located(e, source) from None
         return request

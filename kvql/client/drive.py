@@ -11,6 +11,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
+from kvql.client.shield import Shield
+
 T = TypeVar("T")
 
 
@@ -23,19 +25,29 @@ def step(work: Coroutine[Any, Any, T]) -> T:
     try:
         work.send(None)
     except StopIteration as e:
-        return e.value  # type: ignore[no-any-return]
+        return e.value  # type: ignore[no-any-return]  # a StopIteration knows no types
     work.close()
     raise RuntimeError("a coroutine of a store in process suspended")
 
 
 class Loop:
-    """An event loop in the calling thread."""
+    """An event loop in the calling thread.
+
+    No exception of a signal's handler ever comes out in it: the loop also runs what keeps the connection alive, and
+    that would be what it hits. It cancels the work instead (see ``Shield``).
+    """
 
     def __init__(self) -> None:
         self.loop = _new_loop()
+        self.shield = Shield(self._stop)
+        self._task: asyncio.Task[Any] | None = None
 
     def __call__(self, work: Coroutine[Any, Any, T]) -> T:
         """Run ``work`` to its end. An interrupt (Ctrl-C) cancels it and leaves the loop fit for the next call."""
+        with self.shield:
+            return self._aside(work)
+
+    def _aside(self, work: Coroutine[Any, Any, T]) -> T:
         outer = asyncio._get_running_loop()
         if outer is None:
             return self._run(work)
@@ -48,6 +60,10 @@ class Loop:
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         task = self.loop.create_task(work)
+        self._task = task
+        if self.shield.pending is not None:
+            # it came before there was anything to stop; the work begins, so that it can leave things in order
+            self.loop.call_soon(task.cancel)
         try:
             return self.loop.run_until_complete(task)
         except BaseException:
@@ -55,6 +71,12 @@ class Loop:
                 task.cancel()
                 self.loop.run_until_complete(asyncio.wait([task]))
             raise
+        finally:
+            self._task = None
+
+    def _stop(self) -> None:
+        if self._task is not None:
+            self.loop.call_soon_threadsafe(self._task.cancel)
 
     def close(self) -> None:
         if not self.loop.is_closed():

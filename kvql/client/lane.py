@@ -21,16 +21,18 @@ class Lane:
     The server holds the truth; this is the client's copy, kept up to date by looking at what goes and comes. Every
     request names its namespace, so that nothing is lost with a connection but an open transaction: then ``lost`` is
     set, and the lane refuses everything until ROLLBACK, as it would after any other error in a transaction. ROLLBACK TO
-    is refused as well, because the savepoints went down with the transaction.
+    is refused as well, because the savepoints went down with the transaction. ``unsent`` is set by a statement of a
+    transaction that failed before it reached the server, which would go on: here, too, only a rollback helps.
     """
 
-    __slots__ = ("lost", "namespace", "number", "transaction")
+    __slots__ = ("lost", "namespace", "number", "transaction", "unsent")
 
     def __init__(self, number: int, namespace: str = "") -> None:
         self.number = number
         self.namespace = namespace
         self.transaction: TransactionState = "none"
         self.lost = False
+        self.unsent = False
 
     def prepare(self, request: pb.Request, timeout: float | None = None) -> None:
         """Address ``request``; 25P02 if the transaction that it would belong to went down with its connection."""
@@ -39,6 +41,12 @@ class Lane:
                 errors.TRANSACTION_ABORTED,
                 "the transaction was rolled back when the connection was lost; commands are ignored until ROLLBACK",
                 hint="ROLLBACK, then begin again",
+            )
+        if self.unsent and not _is_rollback(request):
+            raise errors.error(
+                errors.TRANSACTION_ABORTED,
+                "current transaction is aborted, commands ignored until ROLLBACK",
+                hint="an earlier statement failed before it was sent; nothing of the transaction is kept",
             )
         request.lane = self.number
         request.namespace = self.namespace
@@ -49,7 +57,7 @@ class Lane:
         """The answer to the end of a transaction that the server has already forgotten; None if it must be asked."""
         if not self.lost or not ends_transaction(statement):
             return None
-        self.lost, self.transaction = False, "none"
+        self.lost, self.unsent, self.transaction = False, False, "none"
         if isinstance(statement, ast.Commit):
             raise errors.error(
                 errors.CONNECTION_LOST,
@@ -64,24 +72,32 @@ class Lane:
         if kind in _PASSIVE:
             return
         if kind is ast.Use:
-            self.namespace = result.namespace or statement.namespace.text  # type: ignore[union-attr]
+            self.namespace = result.namespace or statement.namespace.text  # type: ignore[union-attr]  # kind is Use
         elif ends_transaction(statement):
-            self.transaction = "none"
+            self.transaction, self.unsent = "none", False
         elif kind is ast.Begin or kind is ast.Rollback:
-            self.transaction = "open"
+            self.transaction, self.unsent = "open", False
+
+    def given_up(self) -> None:
+        """Nobody knows how the transaction stood; it has been told to roll back."""
+        if self.transaction != "none":
+            self.transaction, self.lost, self.unsent = "failed", True, False
 
     def failed(self, statement: ast.Statement, error: Error) -> None:
         """Take note of a statement that the server, or the way to it, refused."""
         if self.transaction == "none":
             return
-        if ends_transaction(statement) and error.sqlstate != errors.TRANSACTION_ABORTED:
-            self.transaction, self.lost = "none", False
+        if ends_transaction(statement) and error.sqlstate not in _GOES_ON:
+            self.transaction, self.lost, self.unsent = "none", False, False
             return
         self.transaction = "failed"
+        self.unsent |= error.unsent
         if error.sqlstate == errors.CONNECTION_LOST:
             self.lost = True
 
 
+_GOES_ON: Final = frozenset({errors.TRANSACTION_ABORTED, errors.CANCELLED})
+"""Errors of a COMMIT or ROLLBACK that was not carried out at all."""
 _PASSIVE: Final = frozenset({ast.Get, ast.Put, ast.Upsert, ast.UpdateKey, ast.Has, ast.DeleteKeys})
 
 
@@ -94,6 +110,13 @@ def _is_end(request: pb.Request) -> bool:
     return request.WhichOneof("command") == "transaction" and request.transaction.action in (
         pb.TransactionCommand.COMMIT,
         pb.TransactionCommand.ROLLBACK,
+    )
+
+
+def _is_rollback(request: pb.Request) -> bool:
+    return request.WhichOneof("command") == "transaction" and request.transaction.action in (
+        pb.TransactionCommand.ROLLBACK,
+        pb.TransactionCommand.ROLLBACK_TO,
     )
 
 

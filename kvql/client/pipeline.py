@@ -8,7 +8,7 @@ already, so the outcome is exactly that of sending one by one.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from kvql import ast, errors
@@ -17,7 +17,7 @@ from kvql.client.messages import Message, Outcome, Stretch, Tally
 from kvql.compiler import RowRuns, Run, compile_statement
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.transport import Exchange, Transport
+from kvql.transport import Exchange, Refused, Transport, cancelled
 from kvql.v1 import kvql_pb2 as pb
 
 if TYPE_CHECKING:
@@ -50,6 +50,10 @@ class Pipeline:
         self._run = Run(ERRORS_TOLD_MAX) if carry_on else Run()
         self._parts: list[str | Stretch | None] = []
         """The texts of the statements of the run."""
+        self.passing: Callable[[Iterable[Any]], Iterator[Any]] = iter
+        """What the user's statements or rows are taken through."""
+        self.cancelled: Callable[[], bool] = lambda: False
+        """Whether what has not been sent yet should not be."""
         self._next = 0
         """The index of the statement that comes next; those of the run stand right before it."""
 
@@ -64,8 +68,9 @@ class Pipeline:
 
         Columns are as many statements as they have pairs; they are for a script that ends at its first error.
         """
+        item: tuple[ast.Statement, str | None] | Columns
         try:
-            for item in statements:
+            for item in self.passing(statements):
                 size = 1 if isinstance(item, tuple) else len(item)
                 taken = self._gather(item, 0)
                 while taken < size:
@@ -145,7 +150,7 @@ class Pipeline:
         """``statement`` once for each of ``rows``; the first error is in the tally, with its index."""
         tally = Tally()
         try:
-            for message in RowRuns(statement, rows):
+            for message in self.passing(RowRuns(statement, rows)):
                 if isinstance(message, Error):
                     tally.blame(located(message, source), message.statement or 0)
                     if not self._carry_on:
@@ -195,7 +200,7 @@ class Pipeline:
         self._lane.prepare(request, self._timeout)
         if not self._carry_on:
             request.on_error = pb.ON_ERROR_STOP
-        message.exchange = self._transport.submit(request, apart=apart)
+        message.exchange = Refused(cancelled()) if self.cancelled() else self._transport.submit(request, apart=apart)
         self._flight.append(message)
         self._statements += message.size
 
@@ -245,14 +250,19 @@ class Pipeline:
             return
         if not self._stopped:  # left early, by whoever reads the outcomes
             for message in self._flight:
-                message.exchange.stop()  # type: ignore[union-attr]
-        while self._flight:
-            try:
-                await self._flight.popleft().exchange.result()  # type: ignore[union-attr]
-            except Error as e:
-                if not e.skipped:
-                    self._lane.failed(_ANY, e)
-        self._transport.error_seen(self._lane.number)
+                message.exchange.stop()  # type: ignore[union-attr]  # in flight: it has one
+        try:
+            while self._flight:
+                try:
+                    await self._flight[0].exchange.result()  # type: ignore[union-attr]  # as above
+                except Error as e:
+                    if not e.skipped:
+                        self._lane.failed(_ANY, e)
+                self._flight.popleft()
+        finally:
+            for message in self._flight:  # the user has no patience left
+                message.exchange.abandon()  # type: ignore[union-attr]  # as above
+            self._transport.error_seen(self._lane.number)
 
 
 _ANY: Final = ast.Get(())

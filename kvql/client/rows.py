@@ -25,8 +25,11 @@ def as_python(rows: list[Row]) -> list[Row]:
     return rows
 
 
-async def whole_if_small(exchange: Exchange) -> Result:
-    """The result, and its end too if that comes next: then all rows are here and the counts are final."""
+async def whole_if_small(exchange: Exchange, *, leave: bool = True) -> Result:
+    """The result, and its end too if that comes next: then all rows are here and the counts are final.
+
+    ``leave``: whoever is cancelled here does not ask again.
+    """
     done = False
     try:
         result = await exchange.result()
@@ -35,7 +38,7 @@ async def whole_if_small(exchange: Exchange) -> Result:
             result.rows = [*result.rows, *rows]
         done = True
     finally:
-        if not done:
+        if not done and leave:
             exchange.abandon()
     return result
 

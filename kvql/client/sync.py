@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from kvql import ast
 from kvql.client.base import BaseClient
@@ -13,11 +14,12 @@ from kvql.client.lane import Lane
 from kvql.client.messages import Outcome, Tally
 from kvql.client.pipeline import Pipeline
 from kvql.client.rows import AsyncRows, Row, Rows, computed, whole_if_small
+from kvql.client.shield import Shield
 from kvql.client.texts import Texts
 from kvql.compiler import Given
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.transport import Exchange, Transport
+from kvql.transport import Exchange, Transport, cancelled
 from kvql.v1 import kvql_pb2 as pb
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class Client(BaseClient):
         super().__init__(transport, Lane(1, transport.namespace), Texts())
         self._drive = drive
         self._direct = transport.direct
+        self.shield = drive.shield if isinstance(drive, Loop) else Shield(transport.cancel)
+        """Holds back what signal handlers raise; ``cancel`` inside it ends whatever statement is run in it."""
 
     @classmethod
     def in_process(cls, place: str, namespace: str | None = None) -> Client:
@@ -49,22 +53,24 @@ class Client(BaseClient):
         from kvql.transport.wire import WireTransport
 
         drive = Loop()
-        try:
-            return cls(drive(WireTransport.open(access, namespace)), drive)
-        except BaseException:
-            drive.close()
-            raise
+        with drive.shield:
+            try:
+                return cls(drive(WireTransport.open(access, namespace)), drive)
+            except BaseException:
+                drive.close()
+                raise
 
     def sibling(self) -> Client:
         """A connection of its own, for the same user to the same store, in the same namespace; for another thread."""
         self.check_open()
         if isinstance(self._drive, Loop):
             drive = Loop()
-            try:
-                made = Client(drive(self._transport.sibling()), drive)
-            except BaseException:
-                drive.close()
-                raise
+            with drive.shield:
+                try:
+                    made = Client(drive(self._transport.sibling()), drive)
+                except BaseException:
+                    drive.close()
+                    raise
         else:
             made = Client(step(self._transport.sibling()), step)
         made.namespace = self.namespace
@@ -78,36 +84,74 @@ class Client(BaseClient):
         parameters: Given = None,
         timeout: float | None = None,
         source: str | None = None,
+        key: bytes | str | None = None,
     ) -> Result:
         """Carry out one statement, given as text or as a syntax tree (then ``source`` is its text, for errors).
 
-        ``timeout`` is in seconds. The rows of the result are read once; what has not come yet is fetched while they are
-        read. Raises ``errors.Error`` with the place in the source.
+        ``timeout`` is in seconds; ``key`` is an idempotency key. The rows of the result are read once; what has not
+        come yet is fetched while they are read. Raises ``errors.Error`` with the place in the source.
         """
         if isinstance(statement, str):
             statement, source = self.read(statement)
-        request = self._request(statement, parameters, timeout, source)
-        if request is None:
-            return Result()
-        try:
-            if self._direct is not None:
-                result = self._direct(request)
-                if result.columns is not None and type(result.rows) is not list:
-                    result.rows = computed(iter(result.rows), source)
-            else:
-                self.check_open()
-                result = self._drive(self._exchange(request, source))
-        except Error as e:
-            raise self._failed(statement, e, source) from None
-        self._lane.done(statement, result)
+        with self.shield:
+            request = self._request(statement, parameters, timeout, source, key)
+            if request is None:
+                return Result()
+            try:
+                if self._direct is not None:
+                    result = self._carry_out(self._direct, request, source)
+                else:
+                    self.check_open()
+                    result = self._drive(self._exchange(statement, request, source))
+            except Error as e:
+                raise self._failed(statement, e, source) from None
+            self._lane.done(statement, result)
+            return result
+
+    def _carry_out(self, direct: Callable[[pb.Request], Result], request: pb.Request, source: str | None) -> Result:
+        if self.shield.cancelled or self.shield.pending is not None:
+            raise cancelled()
+        result = direct(request)
+        if result.columns is not None and type(result.rows) is not list:
+            rows = computed(iter(result.rows), source)
+            result.rows = rows if type(rows) is list else Rows(self._shielded(rows.more), rows.close)  # type: ignore[union-attr]  # rows that are no list are Rows
         return result
 
-    async def _exchange(self, request: pb.Request, source: str | None) -> Result:
-        exchange = self._transport.submit(request, apart=self._lane.transaction == "none")
-        result = await whole_if_small(exchange)
+    def _shielded(self, more: Callable[[], list[Row]]) -> Callable[[], list[Row]]:
+        def shielded() -> list[Row]:
+            with self.shield:
+                return more()
+
+        return shielded
+
+    async def _exchange(self, statement: ast.Statement, request: pb.Request, source: str | None) -> Result:
+        alone = self._lane.transaction == "none"
+        exchange = self._transport.submit(request, apart=alone)
+        if self.shield.cancelled:
+            exchange.stop()
+        if alone and not isinstance(statement, _CONTROL):
+            result = await whole_if_small(exchange)
+        else:
+            result = await self._settled(exchange)
         if not exchange.complete:
             self._attach(exchange, result, source)
         return result
+
+    async def _settled(self, exchange: Exchange) -> Result:
+        """The outcome of what decides how a transaction stands: an interrupt stops it, but waits for its answer.
+
+        The next interrupt does not; then the transaction is given up.
+        """
+        try:
+            return await whole_if_small(exchange, leave=False)
+        except asyncio.CancelledError:
+            exchange.stop()
+        try:
+            return await whole_if_small(exchange)
+        except asyncio.CancelledError:
+            self._transport.end_lane(self._lane.number)
+            self._lane.given_up()
+            raise
 
     def _attach(self, exchange: Exchange, result: Result, source: str | None = None) -> None:
         rows = AsyncRows(exchange, list(result.rows), source)
@@ -133,13 +177,12 @@ class Client(BaseClient):
         in (``kvql.parser.Columns``); then one outcome stands for as many as its ``completed`` says.
         """
         self.check_open()
-        pipeline = Pipeline(self._transport, self._lane, self._attach, carry_on=carry_on, timeout=timeout)
-        batches = pipeline.run(statements, parameters)
+        batches = self._pipeline(carry_on, timeout).run(statements, parameters)
         try:
-            while (outcomes := self._drive(_next(batches))) is not None:
+            while (outcomes := self._shielded_drive(lambda: _next(batches))) is not None:
                 yield from outcomes
         finally:
-            self._drive(batches.aclose())
+            self._shielded_drive(batches.aclose)
 
     def run_rows(
         self,
@@ -154,27 +197,46 @@ class Client(BaseClient):
         self.check_open()
         if isinstance(statement, str):
             statement, source = self.read(statement)
+        with self.shield:
+            return self._drive(self._pipeline(carry_on, timeout).rows(statement, rows, source))
+
+    def _pipeline(self, carry_on: bool, timeout: float | None) -> Pipeline:
         pipeline = Pipeline(self._transport, self._lane, self._attach, carry_on=carry_on, timeout=timeout)
-        return self._drive(pipeline.rows(statement, rows, source))
+        pipeline.passing = self.shield.passing
+        before = self.shield.cancels
+        pipeline.cancelled = lambda: self.shield.cancels != before
+        return pipeline
+
+    def _shielded_drive(self, work: Callable[[], Any]) -> Any:
+        with self.shield:  # from before the coroutine is made, or an interrupt would leave one that never ran
+            return self._drive(work())
 
     # ── the end ───────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def cancel(self) -> None:
+        self.shield.cancels += 1
+        super().cancel()
+
     def close(self) -> None:
         """End the connection and roll back an open transaction. Closing twice is fine."""
-        if self.closed:
-            return
-        self._direct = None
-        try:
-            self._drive(self._transport.close())
-        finally:
-            if isinstance(self._drive, Loop):
-                self._drive.close()
+        with self.shield:
+            if self.closed:
+                return
+            self._direct = None
+            try:
+                self._drive(self._transport.close())
+            finally:
+                if isinstance(self._drive, Loop):
+                    self._drive.close()
 
     def __enter__(self) -> Client:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
+
+
+_CONTROL: Final = (ast.Use, ast.Begin, ast.Commit, ast.Rollback)
 
 
 async def _next(batches: Any) -> list[Outcome] | None:

@@ -55,6 +55,7 @@ class AsyncClient(BaseClient):
         parameters: Given = None,
         timeout: float | None = None,
         source: str | None = None,
+        key: bytes | str | None = None,
     ) -> Result:
         """Carry out one statement; see ``Client.run``. Rows that are still to come are ``AsyncRows``.
 
@@ -62,7 +63,7 @@ class AsyncClient(BaseClient):
         """
         if isinstance(statement, str):
             statement, source = self.read(statement)
-        request = self._request(statement, parameters, timeout, source)
+        request = self._request(statement, parameters, timeout, source, key)
         if request is None:
             return Result()
         async with self._shared.places:
@@ -74,7 +75,7 @@ class AsyncClient(BaseClient):
                 raise self._failed(statement, e, source) from None
         self._lane.done(statement, result)
         if not exchange.complete:
-            result.rows = AsyncRows(exchange, list(result.rows), source)  # type: ignore[assignment]
+            result.rows = AsyncRows(exchange, list(result.rows), source)  # type: ignore[assignment]  # rows still to come
         return result
 
     async def run_rows(

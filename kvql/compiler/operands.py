@@ -24,11 +24,11 @@ def name_of(name: ast.Name) -> str:
 
 def pair_value(node: ast.Expression, bound: Parameters) -> Any:
     """What a pair is given: a KVQL value, or a ``pb.Expression`` for the server to compute."""
-    kind = type(node)
-    if kind is ast.Literal:
-        value = node.value  # type: ignore[union-attr]
-    elif kind is ast.Param:
-        value = bound.get(node)  # type: ignore[arg-type]
+    value: Any
+    if type(node) is ast.Literal:
+        value = node.value
+    elif type(node) is ast.Param:
+        value = bound.get(node)
     else:
         return compile_expression(node, bound)
     if type(value) in _PLAIN:

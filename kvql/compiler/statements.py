@@ -25,16 +25,17 @@ def compile_statement(statement: ast.Statement, parameters: Given | Parameters =
     never be right), 0A000 (not carried out yet, or the business of the client that holds the files), each with its
     span. A ``Parameters`` is for texts of several statements: its owner calls ``finish`` after the last.
     """
-    shared = type(parameters) is Parameters
-    bound: Parameters = parameters if shared else Parameters.of(parameters)  # type: ignore[assignment, arg-type]
-    kind = type(statement)
-    if kind is ast.Get:
+    if type(parameters) is Parameters:
+        bound, shared = parameters, True
+    else:
+        bound, shared = Parameters.of(parameters), False
+    if type(statement) is ast.Get:
         request = pb.Request()
         keys = request.get.keys
-        for key in statement.keys:  # type: ignore[union-attr]
+        for key in statement.keys:
             keys.append(key_of(key, bound))
-    elif kind is ast.Put:
-        request = _write(statement, pb.WRITE_MODE_PUT, bound)  # type: ignore[arg-type]
+    elif type(statement) is ast.Put:
+        request = _write(statement, pb.WRITE_MODE_PUT, bound)
     else:
         request = _compile(statement, bound)
     if not shared:

@@ -14,6 +14,8 @@ import os
 from collections.abc import Callable
 from typing import Protocol
 
+from kvql import errors
+from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 
@@ -44,6 +46,33 @@ class Exchange(Protocol):
 
     def abandon(self) -> None:
         """Nobody will ask again: stop the work if it still runs, and drop what comes."""
+
+
+class Refused:
+    """The exchange of a request that never leaves; see ``Exchange``."""
+
+    complete = True
+
+    def __init__(self, error: Error) -> None:
+        self._error = error
+
+    async def result(self) -> Result:
+        raise self._error
+
+    async def more(self) -> list[tuple[object, ...]]:
+        return []
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+    abandon = stop
+
+
+def cancelled() -> Error:
+    """57014 as the server words it, for what never reached it."""
+    error = errors.error(errors.CANCELLED, "cancelled on your request")
+    error.unsent = True
+    return error
 
 
 class Transport(Protocol):

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 from kvql import errors
 from kvql.errors import Error
 from kvql.result import Result
+from kvql.transport import cancelled
 from kvql.v1 import kvql_pb2 as pb
 
 ENTRY_POINT_GROUP: Final = "kvql.local"
@@ -188,11 +189,6 @@ class LocalExchange:
     def abandon(self) -> None:
         self._rows = None
         self._transport.done(self)
-
-
-def cancelled() -> Error:
-    """57014 as the server words it."""
-    return errors.error(errors.CANCELLED, "cancelled on your request")
 
 
 def _skipped() -> Error:

@@ -67,6 +67,11 @@ class Login:
         assert self._tokens is not None
         return self._tokens.access_token
 
+    @property
+    def keeps_outcomes(self) -> bool:
+        """Whether the server can be asked what became of a write (``pb.Request.repeat_key``)."""
+        return self._tokens is not None and self._tokens.keeps_outcomes
+
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """What every call but Login carries."""
         return (("authorization", f"Bearer {self.token}"),)

@@ -4,9 +4,10 @@ Batching is the performance design: whatever is submitted while a batch is in fl
 *landed* when all its quick requests are answered; scans and bulk writes do not hold the next one back, nor does
 anything that has to wait for them in its lane.
 
-When a connection breaks, nothing is sent twice that could have been carried out: a read outside a transaction is
-repeated once, a write fails with 40003 (its outcome is unknown), a transaction is over (08006), and what had not left
-yet leaves with the next connection.
+When a connection breaks, nothing is carried out twice: a read outside a transaction is repeated once, a write and a
+COMMIT are repeated under their keys (see ``repeats``), which gives the outcome that was lost; a write without a key
+fails with 40003 (its outcome is unknown), a transaction is over (08006), and what had not left yet leaves with the next
+connection.
 """
 
 from __future__ import annotations
@@ -20,9 +21,18 @@ from kvql import errors
 from kvql.codec import TYPE_OF_CODE, decode_error, decode_notices, decode_rows
 from kvql.errors import Error
 from kvql.result import Result, ResultColumn
+from kvql.transport import cancelled
+from kvql.transport.failures import (
+    REQUEST_BYTES_MAX,
+    commit_unknown,
+    outcome_unknown,
+    skipped,
+    too_long,
+    transaction_lost,
+)
+from kvql.transport.repeats import CROWD, Repeats
 from kvql.v1 import kvql_pb2 as pb
 
-REQUEST_BYTES_MAX: Final = 4 * 1024 * 1024 - 1024
 BATCH_BYTES_MAX: Final = 1024 * 1024
 QUICK_PAIRS_MAX: Final = 64
 _READS: Final = frozenset({"get", "has", "list", "namespaces", "select", "assertion"})
@@ -36,8 +46,8 @@ class SessionExchange:
     """A request and what has come back; see ``Exchange``."""
 
     __slots__ = (
-        "_chunks", "_conversation", "_failure", "_result", "_waiter", "abandoned", "answered", "bytes", "ended", "kind",
-        "quick", "refused", "request", "retried", "sent",
+        "_chunks", "_conversation", "_failure", "_result", "_waiter", "abandoned", "answered", "bytes", "ended", "key",
+        "kind", "lost_at", "quick", "refused", "request", "retried", "sent",
     )  # fmt: skip
 
     def __init__(self, conversation: Conversation, request: pb.Request) -> None:
@@ -49,6 +59,8 @@ class SessionExchange:
         self.ended = False
         self.sent = False
         self.retried = self.refused = False
+        self.key = b""
+        self.lost_at = 0.0
         self.answered = False
         self.abandoned = False
         self._result = Result()
@@ -138,6 +150,8 @@ class SessionExchange:
         outcome = response.WhichOneof("outcome")
         if outcome == "error":
             self._failure = decode_error(response.error)
+            if self.lost_at and self._failure.sqlstate == errors.NO_TRANSACTION:
+                self._failure = transaction_lost()
         elif outcome == "done":
             self._finish(response.done)
         self.ended = response.last
@@ -184,11 +198,14 @@ class Conversation:
         """Callers that wait for an answer."""
         self.token = ""
         """A fresh access token that the server has not been given yet."""
+        self.repeats = Repeats()
         self.batches = 0
         """How many have left: what coalescing saves can be counted."""
         self.wake_reader: Callable[[], None] = _nobody
         self.wake_writer: Callable[[], None] = _nobody
         self._next_id = 1
+        self._crowd = 0
+        """Requests of the newest batch."""
         self._outbox: deque[SessionExchange] = deque()
         self._flight: dict[int, SessionExchange] = {}
         self._awaited: set[int] = set()
@@ -198,6 +215,10 @@ class Conversation:
         self._transactions: set[int] = set()
         self._dead_lanes: set[int] = set()
         self._stopped_lanes: set[int] = set()
+        self._owed: set[int] = set()
+        """Lanes that are told to go on once their abandoned requests, which may fail yet, are answered."""
+        self._held: list[SessionExchange] = []
+        """What was added in those lanes meanwhile."""
 
     # ── what the caller wants ─────────────────────────────────────────────────────────────────────────────────────
 
@@ -206,15 +227,17 @@ class Conversation:
         exchange = SessionExchange(self, request)
         request.id = self._next_id
         self._next_id += 1
+        if self.repeats.on and (
+            (self._crowd < CROWD and len(self._flight) + len(self._outbox) < CROWD)
+            or exchange.kind == "transaction"
+            or request.idempotency_key
+        ):
+            self.repeats.give(exchange, inside=request.lane in self._transactions)
         if exchange.bytes > REQUEST_BYTES_MAX:
-            exchange.fail(
-                errors.error(
-                    errors.LIMIT,
-                    f"the statement is {exchange.bytes:,} bytes long; at most {REQUEST_BYTES_MAX:,} are sent at once",
-                    hint="split it into several statements",
-                )
-            )
+            exchange.fail(too_long(exchange.bytes))
             self._stop(exchange)
+        elif request.lane in self._owed:
+            self._held.append(exchange)
         elif request.lane in self._dead_lanes:
             self._dead_lanes.discard(request.lane)
             exchange.fail(transaction_lost())
@@ -227,7 +250,20 @@ class Conversation:
 
     def error_seen(self, lane: int) -> None:
         self._stopped_lanes.discard(lane)
-        self._seen.append(lane)
+        if any(e.abandoned and e.request.lane == lane for e in self._flight.values()):
+            self._owed.add(lane)
+        else:
+            self._seen.append(lane)
+
+    def _pay(self, lane: int) -> None:
+        """Tell a lane to go on if it can, and let what was held back in it go."""
+        self._owed.discard(lane)
+        self.error_seen(lane)
+        if lane not in self._owed:
+            held, self._held = self._held, []
+            for exchange in held:
+                (self._outbox if exchange.request.lane == lane else self._held).append(exchange)
+            self.wake_writer()
 
     def cancel(self, exchange: SessionExchange) -> None:
         """Stop one request; one that has not left never does."""
@@ -237,13 +273,14 @@ class Conversation:
             self._cancels.append(exchange.request.id)
             self.wake_writer()
         else:
-            if exchange in self._outbox:
-                self._outbox.remove(exchange)
-            exchange.fail(cancelled())
+            for waiting in (self._outbox, self._held):
+                if exchange in waiting:
+                    waiting.remove(exchange)
+            exchange.fail(outcome_unknown("cancelled on your request") if exchange.lost_at else cancelled())
             self._stop(exchange)
 
     def cancel_all(self) -> None:
-        for exchange in [*self._outbox, *self._flight.values()]:
+        for exchange in [*self._held, *self._outbox, *self._flight.values()]:
             self.cancel(exchange)
 
     @property
@@ -285,6 +322,7 @@ class Conversation:
                 self._slow_lanes[request.lane] += 1
             elif request.lane not in self._slow_lanes:
                 self._awaited.add(request.id)
+        self._crowd = len(requests)
         batch.requests.extend(requests)
 
     def unsend(self, batch: pb.ClientBatch) -> None:
@@ -305,6 +343,9 @@ class Conversation:
             exchange.receive(response)
             if response.last:
                 self._landed(exchange)
+                self.repeats.take_back(exchange)
+                if exchange.request.lane in self._owed:
+                    self._pay(exchange.request.lane)
                 if exchange.kind == "transaction":
                     self._note_transaction(exchange.request, response)
 
@@ -322,7 +363,7 @@ class Conversation:
         if action == pb.TransactionCommand.BEGIN and response.WhichOneof("outcome") == "done":
             self._transactions.add(request.lane)
         # a COMMIT after an error ends nothing: ROLLBACK TO may still bring the transaction back
-        elif action in _ENDS and response.error.sqlstate != errors.TRANSACTION_ABORTED:
+        elif action in _ENDS and response.error.sqlstate not in (errors.TRANSACTION_ABORTED, errors.CANCELLED):
             self._transactions.discard(request.lane)
 
     # ── when it breaks ────────────────────────────────────────────────────────────────────────────────────────────
@@ -330,12 +371,16 @@ class Conversation:
     def broken(self, cause: Error, *, untouched: bool = False) -> None:
         """The session is gone. ``untouched``: the server says that it carried out nothing of it."""
         flight = list(self._flight.values())
-        changing = {e.request.lane for e in flight if e.kind not in _READS}
+        changing = {e.request.lane for e in flight if e.kind not in _READS and not e.key}
         again: list[SessionExchange] = []
         for exchange in flight:
             lane = exchange.request.lane
-            if lane in self._transactions:
-                exchange.fail(_commit_unknown(exchange, cause) or transaction_lost(cause))
+            ordered = lane not in changing or exchange.kind == "transaction"
+            if exchange.key and ordered and not (untouched or exchange.abandoned) and self.repeats.lost(exchange):
+                exchange.begin_again()
+                again.append(exchange)
+            elif lane in self._transactions:
+                exchange.fail(commit_unknown(exchange.request, cause) or transaction_lost(cause))
                 self._stop(exchange)
             elif exchange.abandoned:
                 exchange.fail(cause)
@@ -357,7 +402,10 @@ class Conversation:
         self._slow_lanes.clear()
         self._cancels.clear()
         self._seen.clear()
+        self._owed.clear()
         self._outbox.extendleft(reversed(again))
+        self._outbox.extend(self._held)
+        self._held.clear()
         self._drop_behind_failures()
 
     def _stop(self, exchange: SessionExchange) -> None:
@@ -379,12 +427,22 @@ class Conversation:
             else:
                 self._outbox.append(exchange)
 
-    def refuse_all(self, cause: Error) -> None:
-        """No new session can be had: what waits for one fails. Nothing of it was carried out."""
+    def refuse_all(self, cause: Error, *, for_good: bool = False) -> bool:
+        """No new session can be had: what waits for one fails, and nothing of it was carried out; but what was lost
+        before its answer came waits on for a while. Whether something does."""
+        kept: list[SessionExchange] = []
         while self._outbox:
             exchange = self._outbox.popleft()
-            exchange.fail(errors.error(cause.sqlstate, cause.message, hint=cause.hint))
+            if exchange.lost_at and not for_good and self.repeats.lost(exchange):
+                kept.append(exchange)
+                continue
+            if exchange.lost_at:
+                exchange.fail(outcome_unknown(cause.message))
+            else:
+                exchange.fail(errors.error(cause.sqlstate, cause.message, hint=cause.hint))
             self._stop(exchange)
+        self._outbox.extend(kept)
+        return bool(kept)
 
 
 def _is_small(request: pb.Request, kind: str) -> bool:
@@ -411,44 +469,3 @@ def is_one_key(where: pb.Expression) -> bool:
 
 def _nobody() -> None:
     """Who is woken before a connection stands."""
-
-
-# ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def cancelled() -> Error:
-    return errors.error(errors.CANCELLED, "cancelled on your request")
-
-
-def skipped() -> Error:
-    error = errors.error(errors.CANCELLED, "not carried out: a statement before it failed")
-    error.skipped = True
-    return error
-
-
-def outcome_unknown(why: str) -> Error:
-    return errors.error(
-        errors.OUTCOME_UNKNOWN,
-        f"{why}; whether the statement was carried out is unknown",
-        hint="look before you repeat it",
-    )
-
-
-def transaction_lost(cause: Error | None = None) -> Error:
-    return errors.error(
-        errors.CONNECTION_LOST,
-        f"{cause.message if cause else 'the connection was lost'}; the open transaction was rolled back",
-        hint="ROLLBACK, then run the whole transaction again",
-    )
-
-
-def _commit_unknown(exchange: SessionExchange, cause: Error) -> Error | None:
-    """A COMMIT whose answer was lost may have happened."""
-    request = exchange.request
-    if exchange.kind == "transaction" and request.transaction.action == pb.TransactionCommand.COMMIT:
-        return errors.error(
-            errors.OUTCOME_UNKNOWN,
-            f"{cause.message}; whether the transaction was committed is unknown",
-            hint="look before you repeat it",
-        )
-    return None

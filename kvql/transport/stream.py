@@ -11,7 +11,8 @@ from kvql import errors
 from kvql.codec import TYPE_OF_CODE, decode_error, decode_notices, decode_rows
 from kvql.errors import Error
 from kvql.result import Result, ResultColumn
-from kvql.transport.session import cancelled, is_one_key
+from kvql.transport import cancelled
+from kvql.transport.session import is_one_key
 from kvql.transport.status import connection_lost, error_of
 from kvql.v1 import kvql_pb2 as pb
 

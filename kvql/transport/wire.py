@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -65,6 +66,7 @@ class WireTransport:
         except BaseException:
             await self._channel.close()
             raise
+        self._conversation.repeats.on = self._login.keeps_outcomes
         self._supervisor = asyncio.create_task(self._supervise())
         return self
 
@@ -128,12 +130,15 @@ class WireTransport:
             stream.stop()
         self._wanted.set()
         self._room.set()
-        if self._supervisor is not None:
-            await asyncio.wait([self._supervisor], timeout=_FAREWELL_S)
-            self._supervisor.cancel()
-        if self._channel.is_ready:
-            await self._login.logout(self._channel.stub, _FAREWELL_S)
-        await self._channel.close()
+        try:
+            if self._supervisor is not None:
+                await asyncio.wait([self._supervisor], timeout=_FAREWELL_S)
+            if self._channel.is_ready:
+                await self._login.logout(self._channel.stub, _FAREWELL_S)
+        finally:
+            if self._supervisor is not None:
+                self._supervisor.cancel()
+            await self._channel.close()
 
     # ── the session ───────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -167,9 +172,10 @@ class WireTransport:
             try:
                 stub, metadata = await self.ready()
             except Error as e:
-                self._conversation.refuse_all(_as_lost(e))
+                await self._refuse(_as_lost(e))
                 continue
             self._conversation.token = ""
+            self._conversation.repeats.on = self._login.keeps_outcomes
             cause, untouched = await self._session(stub.Session(metadata=metadata))
             if not self._answered or cause.sqlstate == errors.TOKEN_INVALID:
                 # a call that died before its first write does not always say that the token was the reason
@@ -179,11 +185,17 @@ class WireTransport:
             self._conversation.broken(cause, untouched=untouched)
             fruitless = 0 if self._answered else fruitless + 1
             if fruitless >= SESSIONS_MAX:
-                self._conversation.refuse_all(cause)
+                await self._refuse(cause)
                 fruitless = 0
             self._wanted.set()
         self._conversation.broken(connection_lost(self.address))
-        self._conversation.refuse_all(connection_lost(self.address))
+        self._conversation.refuse_all(connection_lost(self.address), for_good=True)
+
+    async def _refuse(self, cause: Error) -> None:
+        """No session can be had now. What may have been carried out already is asked for again a little later."""
+        if self._conversation.refuse_all(cause, for_good=cause.sqlstate == errors.LOGIN_FAILED):
+            await asyncio.sleep(random.uniform(0.05, 0.2))
+            self._wanted.set()
 
     async def _session(self, call: Any) -> tuple[Error, bool]:
         """Write until the session ends; why it did, and whether the server carried out nothing of it."""

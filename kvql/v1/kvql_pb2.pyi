@@ -409,22 +409,26 @@ class Tokens(_message.Message):
     ACCESS_TOKEN_FIELD_NUMBER: _builtins.int
     REFRESH_TOKEN_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_S_FIELD_NUMBER: _builtins.int
+    KEEPS_OUTCOMES_FIELD_NUMBER: _builtins.int
     access_token: _builtins.str
     """EdDSA-signed JWT with exp, iat, sub, iss, aud and jti."""
     refresh_token: _builtins.str
     """Opaque, 256 random bits."""
     expires_in_s: _builtins.int
     """Seconds until the access token ends."""
+    keeps_outcomes: _builtins.bool
+    """Whether the server knows Request.repeat_key; a client must not repeat a write whose answer was lost without it."""
     def __init__(
         self,
         *,
         access_token: _builtins.str = ...,
         refresh_token: _builtins.str = ...,
         expires_in_s: _builtins.int = ...,
+        keeps_outcomes: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "expires_in_s", b"expires_in_s", "refresh_token", b"refresh_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["access_token", b"access_token", "expires_in_s", b"expires_in_s", "keeps_outcomes", b"keeps_outcomes", "refresh_token", b"refresh_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -505,6 +509,8 @@ class Request(_message.Message):
     ON_ERROR_FIELD_NUMBER: _builtins.int
     COMMENT_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
+    REPEAT_KEY_FIELD_NUMBER: _builtins.int
+    REPEAT_SEQUENCE_FIELD_NUMBER: _builtins.int
     WRITE_FIELD_NUMBER: _builtins.int
     GET_FIELD_NUMBER: _builtins.int
     HAS_FIELD_NUMBER: _builtins.int
@@ -534,12 +540,24 @@ class Request(_message.Message):
     deadline_ms: _builtins.int
     """Milliseconds that the work may take, counted from arrival; 0 for the server's limit, which also caps it."""
     idempotency_key: _builtins.bytes
-    """1 to 64 bytes: a repeated request of this user with the same key, within 24 hours, gives the first outcome."""
+    """1 to 64 bytes, on a write outside a transaction, on COMMIT, or on a text: a repeated request of this user with the
+    same key, within 24 hours, gives the first outcome, and another request 22023. Only what was committed is an outcome;
+    a request that failed is carried out anew. A COMMIT that finds neither a transaction nor an outcome fails with
+    25P01, and nothing is ever committed under its key. Reads have no use for a key.
+    """
     on_error: Global___OnError.ValueType
     comment: _builtins.str
     """Kept with the changes that the request makes (column `comment`); at most 1,024 bytes."""
     mode: Global___Mode.ValueType
     """How the command is meant: carried out, only explained, or carried out without keeping anything."""
+    repeat_key: _builtins.bytes
+    """For clients that repeat by themselves (see Tokens.keeps_outcomes): a key of at most 64 bytes under which only the
+    outcome of the newest `sequence` is kept, so that a connection costs a few pairs and not one for each request.
+    The newest sequence again gives its outcome, an older one is 22023. Not together with idempotency_key; without
+    effect inside a transaction, and on a run of several statements.
+    """
+    repeat_sequence: _builtins.int
+    """From 1, growing."""
     @_builtins.property
     def write(self) -> Global___WriteCommand: ...
     @_builtins.property
@@ -593,6 +611,8 @@ class Request(_message.Message):
         on_error: Global___OnError.ValueType = ...,
         comment: _builtins.str = ...,
         mode: Global___Mode.ValueType = ...,
+        repeat_key: _builtins.bytes = ...,
+        repeat_sequence: _builtins.int = ...,
         write: Global___WriteCommand | None = ...,
         get: Global___GetCommand | None = ...,
         has: Global___HasCommand | None = ...,
@@ -617,7 +637,7 @@ class Request(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "insert", b"insert", "list", b"list", "namespaces", b"namespaces", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "repeat_key", b"repeat_key", "repeat_sequence", b"repeat_sequence", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text", "insert", "update_rows", "delete_rows", "truncate", "describe", "assertion", "restore", "alter_namespace"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015

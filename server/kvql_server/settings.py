@@ -46,6 +46,8 @@ class Settings:
     """What the sorts, groups and distinct rows of one query may hold."""
     statement_bytes_max: int = 512 * MEBIBYTE
     """What one statement outside BEGIN … COMMIT may write, 100 bytes a pair included: some four million small pairs."""
+    outcome_bytes_max: int = MEBIBYTE // 16
+    """Rows of a request with an idempotency key that are kept for a repeat; of more, only what was done is told."""
     rows_chunk_bytes: int = MEBIBYTE // 4
     sessions_max: int = 1_000
     sessions_per_user_max: int = 200

@@ -16,8 +16,9 @@ from kvql.codec import decode_values
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
+from kvql_server import rules
 from kvql_server.auth import Principal
-from kvql_server.executor import Executor, Lane, Pages, Work
+from kvql_server.executor import WRITES, Executor, Lane, Pages, Work, idempotency
 
 INLINE_MAX: Final = 16 * 1024
 """Characters that are parsed at once: some milliseconds."""
@@ -42,8 +43,6 @@ def requests(request: pb.Request) -> list[TextStatement]:
         raise errors.error(
             errors.NOT_SUPPORTED, "a text has no mode", hint="write EXPLAIN or DRY RUN before the statement"
         )
-    if request.idempotency_key:
-        raise errors.error(errors.NOT_SUPPORTED, "idempotency keys are not supported yet")
     text = command.text
     out: list[TextStatement] = []
     try:
@@ -60,7 +59,23 @@ def requests(request: pb.Request) -> list[TextStatement]:
         raise e.at(None, text)
     if not out:
         raise errors.error(errors.SYNTAX, "the text holds no statement")
+    if request.idempotency_key:
+        _give_keys(request.idempotency_key, out)
     return out
+
+
+def _give_keys(key: bytes, statements: list[TextStatement]) -> None:
+    """Each write of the text gets a key of its own out of the text's; a transaction would need one for all of it."""
+    rules.check_idempotency_key(key)
+    for number, one in enumerate(statements):
+        command = one.request.WhichOneof("command") or ""
+        if command == "transaction" and len(statements) > 1:
+            raise errors.error(
+                errors.NOT_SUPPORTED, "a text with a transaction in it has no idempotency key",
+                hint="send COMMIT alone, with the key", span=one.statement.span, source=one.text,
+            )  # fmt: skip
+        if command in WRITES or command == "transaction":
+            one.request.idempotency_key = idempotency.of_text(key, number, len(statements))
 
 
 async def requests_aside(request: pb.Request) -> list[TextStatement]:

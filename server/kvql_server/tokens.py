@@ -189,7 +189,10 @@ class Tokens:
         return (await change(self._engine, claims.user, revoke))[1]
 
     def _reply(self, user: str, family: str, refresh: str) -> pb.Tokens:
-        return pb.Tokens(access_token=self._issue(user, family), refresh_token=refresh, expires_in_s=self._lifetime_s)
+        return pb.Tokens(
+            access_token=self._issue(user, family), refresh_token=refresh, expires_in_s=self._lifetime_s,
+            keeps_outcomes=True,
+        )  # fmt: skip
 
     async def _stored(self, transaction: Transaction, token: str) -> dict[str, Any]:
         if len(token) > 256:

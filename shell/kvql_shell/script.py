@@ -17,7 +17,7 @@ from kvql.result import Result
 from kvql_shell import exits
 from kvql_shell.exits import Misuse
 from kvql_shell.flight import Flight, statements
-from kvql_shell.interrupt import Interrupt
+from kvql_shell.interrupt import Interrupt, cancelled
 from kvql_shell.output import Output
 from kvql_shell.places import Places
 from kvql_shell.progress import Progress
@@ -68,8 +68,8 @@ class Runner:
         with Interrupt(self.client.cancel) as interrupt:
             run = self._pipelined if text.pipelined else self._one_by_one
             run(text, places, interrupt)
-            if interrupt.count:
-                self.outcome.code, self.outcome.ended = exits.INTERRUPTED, True
+        if interrupt.count:
+            self.outcome.code, self.outcome.ended = exits.INTERRUPTED, True
         self.output.out.flush()
         return self.outcome
 
@@ -81,7 +81,7 @@ class Runner:
                 if failure is not None:
                     raise failure
                 assert statement is not None
-                result = self.client.run(statement, self.parameters or None, source=source)
+                result = self._result(statement, source, interrupt)
                 self._answer(statement, result, interrupt)
                 self.output.out.flush()
             except Error as e:
@@ -89,12 +89,20 @@ class Runner:
             if self.outcome.ended or interrupt.count:
                 return
 
+    def _result(self, statement: ast.Statement, source: str, interrupt: Interrupt) -> Result:
+        with self.client.shield:  # from here on it takes note of a Ctrl-C, also where there is nothing to stop yet
+            if interrupt.count:
+                raise cancelled()
+            return self.client.run(statement, self.parameters or None, source=source)
+
     # ── pipelined ─────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pipelined(self, text: Text, places: Places, interrupt: Interrupt) -> None:
         # where each statement is told, or errors are, each has an answer of its own
         columnar = not self.carry_on and not self.output.tells_writes
         flight = Flight(places, interrupt, carry_on=self.carry_on, columnar=columnar)
+        cut = False
+        """Whether Ctrl-C came while rows were shown."""
         results = self.client.run_many(flight, parameters=self.parameters or None, carry_on=self.carry_on)
         try:
             for _, result in results:
@@ -103,12 +111,19 @@ class Runner:
                 if self.outcome.ended:
                     return
                 if isinstance(result, Error):
-                    self._failed(result, text, places, start, source)
+                    if not cut:
+                        self._failed(result, text, places, start, source)
+                elif cut:
+                    self.outcome.done += size
                 else:
                     try:
                         self._answer(statement, result, interrupt, size)
                     except Error as e:
+                        # the rows of one that was carried out, and those behind it may have been: they count
+                        cut = bool(interrupt.count)
                         self._failed(e, text, places, start, source)
+                        self.outcome.done += size if cut else 0
+                        self.outcome.ended &= not cut
                 if self.outcome.ended:
                     return
                 places.release(start)

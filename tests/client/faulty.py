@@ -31,6 +31,10 @@ class Service(KvqlServicer):
         self.store = open_folder(":memory:")
         self.cut_before: Callable[[pb.Request], bool] = lambda request: False
         self.cut_after: Callable[[pb.Request], bool] = lambda request: False
+        self.keeps_outcomes = False
+        """What it tells clients; it does keep them."""
+        self.hold: threading.Event | None = None
+        """While it is there and not set, a session reads what comes and answers nothing."""
         self.token = "first"
         self.token_lifetime_s = 900
         self.logins = self.refreshes = self.batches = self.requests = self.chunks_sent = 0
@@ -53,7 +57,10 @@ class Service(KvqlServicer):
         return pb.LogoutReply()
 
     def _tokens(self) -> pb.Tokens:
-        return pb.Tokens(access_token=self.token, refresh_token="r", expires_in_s=self.token_lifetime_s)
+        return pb.Tokens(
+            access_token=self.token, refresh_token="r", expires_in_s=self.token_lifetime_s,
+            keeps_outcomes=self.keeps_outcomes,
+        )  # fmt: skip
 
     async def _check(self, context: Any) -> None:
         if dict(context.invocation_metadata()).get("authorization") != f"Bearer {self.token}":
@@ -83,6 +90,8 @@ class Service(KvqlServicer):
                             out = pb.ServerBatch()
                     if self.cut_after(request):
                         await context.abort(grpc.StatusCode.UNAVAILABLE, "cut")
+                while self.hold is not None and not self.hold.is_set():
+                    await asyncio.sleep(0.01)
                 yield out
         finally:
             for lane in lanes.values():

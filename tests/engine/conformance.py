@@ -403,6 +403,36 @@ class Conformance:
             outcome = await self.commit(engine, Put("b", "x", 1), guards=[guard])
             assert isinstance(outcome, Conflict) is not holds
 
+    async def test_a_pair_that_one_commit_removes_and_puts_is_new(self, engine: Any, clock: ManualClock) -> None:
+        await self.commit(engine, Put("a", "k", 1), Put("a", "l", 1, clock.now() + 9_000_000), user="ann")
+        old = await self.commit(engine, Put("a", "k", 2))
+        before = engine.snapshot()
+        clock.advance(1)
+        revision = await self.commit(
+            engine, Delete("a", "k"), Put("a", "k", 3), Delete("a", "l"), Put("a", "l", 2), Delete("a", "n"),
+            Put("a", "n", 1), Put("a", "gone", 1), Delete("a", "gone"),
+        )  # fmt: skip
+        for key, value in (("k", 3), ("l", 2), ("n", 1)):
+            entry = await self.get(engine, key)
+            assert (entry.value, entry.version, entry.created_at, entry.updated_at, entry.revision) == (
+                value, 1, clock.now(), clock.now(), revision,
+            )  # fmt: skip
+        assert await self.get(engine, "gone") is None
+        assert await self.keys(engine) == ["k", "l", "n"]
+        seen = await before.get("a", "k")
+        assert (seen.value, seen.version, seen.revision) == (2, 2, old)
+        before.close()
+        clock.advance(10)
+        engine.expire_due()
+        assert await self.keys(engine) == ["k", "l", "n"], "the old pair's time to live went with it"
+        assert isinstance(await self.commit(engine, guards=[Unchanged("a", "k", old)]), Conflict)
+        assert isinstance(await self.commit(engine, guards=[RangeUnchanged("a", "k", "l", old)]), Conflict)
+        assert isinstance(await self.commit(engine, guards=[Unchanged("a", "k", revision)]), int)
+        await engine.synced(revision)
+        watching = engine.watch(old)
+        change = {c.key: c for c in (await asyncio.wait_for(anext(watching), 5)).changes}["k"]
+        assert (change.previous.value, change.entry.value) == (2, 3), "one change, from the old state to the new one"
+
     async def test_watch_beyond_what_is_kept(self, engine: Any) -> None:
         engine.keep_history("a", 0, 0)
         for _ in range(3):

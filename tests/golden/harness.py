@@ -10,7 +10,8 @@ Comments at the head of a script steer it:
 
     --! set name=value      a parameter (for all doors)
     --! server              needs a server (rights, a start without a namespace): runs over TLS only
-    --! sessions            lines start with ``a: `` or ``b: `` and are sessions of their own; API only, over both
+    --! sessions            lines start with ``a: ``, ``b: `` or ``c: `` and are sessions of their own; API only, in
+                            process and over TLS
     --! revisions           the parameters :r1 … :r40 are the revisions of the commits that it makes, in their order
     --! rule 4.12 5.3       the rules of docs/language.md that it shows (tools/golden_rules.py looks for those without)
 """
@@ -120,7 +121,7 @@ def _statements(script: Script) -> Iterator[tuple[str, str]]:
 
     if script.sessions:
         for line in script.text.splitlines():
-            if line[:3] in ("a: ", "b: "):
+            if line[:3] in ("a: ", "b: ", "c: "):
                 yield line[0], line[3:].rstrip(";")
         return
     for parsed in read_statements(iter((script.text,))):
@@ -222,7 +223,7 @@ def in_process(arguments: list[str], stdin: str) -> str:
     finally:
         sys.stdin, sys.stdout, sys.stderr = kept
     seen.flush()
-    return seen.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
+    return seen.buffer.getvalue().decode("utf-8")
 
 
 def as_process(arguments: list[str], stdin: str, environment: dict[str, str] | None = None) -> str:

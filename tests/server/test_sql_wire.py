@@ -67,31 +67,6 @@ def test_a_text_has_no_mode(pair: Wire, mode: Any) -> None:
     assert pair.rows(get("a", namespace="t")) == [("a", 1)]
 
 
-@pytest.mark.parametrize("statement", [s for s in WRITES if s != "BEGIN"])
-def test_a_key_for_repeating_is_refused_and_not_ignored(pair: Wire, statement: str) -> None:
-    key = b"once"
-    assert pair.refusal(command(statement, idempotency_key=key)).sqlstate == "0A000"
-    assert pair.refusal(text(statement, idempotency_key=key)).sqlstate == "0A000"
-    assert pair.refusal(command(statement, idempotency_key=b"x" * 65)).sqlstate == "22023"
-    session = pair.session()
-    begin = command("BEGIN", id=1)
-    session.ask(begin)
-    assert session.ask(command(statement, id=2, idempotency_key=key)).error.sqlstate == "0A000"
-    assert session.ask(command("SELECT 1", id=3)).error.sqlstate == "25P02"
-    session.close()
-    assert pair.rows(get("a", namespace="t")) == [("a", 1)]
-
-
-def test_a_commit_with_a_key_for_repeating(pair: Wire) -> None:
-    session = pair.session()
-    session.ask(command("BEGIN", id=1))
-    session.ask(command("UPSERT a 7", id=2))
-    assert session.ask(command("COMMIT", id=3, idempotency_key=b"once")).error.sqlstate == "0A000"
-    assert session.ask(command("COMMIT", id=4)).error.sqlstate == "25P02"
-    session.close()
-    assert pair.rows(get("a", namespace="t")) == [("a", 1)]
-
-
 @pytest.mark.parametrize("name", ["transaction", "create_namespace", "drop_namespace", "use", "describe"])
 def test_modes_are_for_data(pair: Wire, name: str) -> None:
     commands = {
@@ -184,7 +159,7 @@ def test_a_client_that_does_not_read_is_not_waited_for_longer_than_a_statement_m
 
     work = Work(limit_s=0.2)
     with pytest.raises(Error) as caught:
-        asyncio.run(calls._write_in_time(Context(), pb.Response(), work))  # type: ignore[arg-type]
+        asyncio.run(calls._write_in_time(Context(), pb.Response(), work))
     assert caught.value.sqlstate == "57014"
 
 

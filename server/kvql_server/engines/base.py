@@ -224,6 +224,14 @@ class NewerFormat(Corrupted):
     """The files are of a newer release, and not damaged; names what it is and both formats."""
 
 
+class Unusable(EngineError):
+    """The system refuses the folder: rights, a read-only file system."""
+
+
+class DiskFailed(EngineError):
+    """A file of the store could not be read, written or synced while it was opened; nothing is known of its content."""
+
+
 class Locked(EngineError):
     """Another process has the folder."""
 

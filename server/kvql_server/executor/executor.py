@@ -19,6 +19,7 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE, Conflict, Engine
 from kvql_server.executor import (
     assertions,
     changes,
+    idempotency,
     insert,
     keys,
     lists,
@@ -27,12 +28,15 @@ from kvql_server.executor import (
     past,
     restore,
     retention,
+    runs,
     select,
+    single,
     transactions,
     writes,
 )
 from kvql_server.executor.call import Call, Lane, Pages, Work
 from kvql_server.executor.expressions.generated import placed
+from kvql_server.executor.idempotency import Key, Overtaken, Remembered, Step
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
 
@@ -94,7 +98,8 @@ class Executor:
             transaction.last_used_s = time.monotonic()
         if command == "transaction":
             try:
-                _check_plain(call, command)
+                if call.request.mode:
+                    modes.check(call.request.mode, command)
                 return await transactions.act(call)
             except Error:
                 if call.lane.transaction is not None:
@@ -108,17 +113,31 @@ class Executor:
             modes.check(call.request.mode, command)
             return await self._in_mode(call, command or "")
         if command == "write":
-            if self.engine.in_process and not call.request.idempotency_key:
-                return await writes.write_run(call)
-            return await self._run_one_by_one(call)
+            return await self._write(call)
         if command in READS:
             return await self._read(call, READS[command])
         if command in WRITES:
-            return await self._autocommit(call, WRITES[command])
+            return await self._autocommit(call, WRITES[command], Key.of(call))
         raise _unknown(command)
+
+    async def _write(self, call: Call) -> Result:
+        request = call.request
+        key = Key.of(call) if request.idempotency_key or request.repeat_key else None
+        if self.engine.in_process and len(request.write.keys) == 1:
+            result = await single.write_pair(call, key)
+            if result is not None:
+                return result
+        run = single.is_run(request.write)
+        if key is None or (run and not request.idempotency_key):
+            return await (writes.write_run(call) if self.engine.in_process else self._run_one_by_one(call))
+        if not run:
+            return await self._autocommit(call, writes.write, key)
+        return await self._keyed_run(call, key)
 
     async def _in_mode(self, call: Call, command: str) -> Result:
         """EXPLAIN, EXPLAIN ANALYZE, DRY RUN outside a transaction."""
+        if call.request.idempotency_key and command in WRITES:
+            raise errors.error(errors.NOT_SUPPORTED, "an idempotency key is for what is carried out")
         statement = _in_mode(READS.get(command) or WRITES[command], call, command)
         if call.request.mode == pb.MODE_EXPLAIN_ANALYZE and command in WRITES:
             return await self._autocommit(call, statement)
@@ -143,8 +162,9 @@ class Executor:
             if call.request.mode:
                 modes.check(call.request.mode, command)
                 statement = _in_mode(statement, call, command or "")
-            if command in WRITES:
-                _check_plain(call)
+            if command in WRITES and call.request.idempotency_key:
+                rules.check_idempotency_key(call.request.idempotency_key)
+                raise idempotency.refused_inside()
             if command in WRITES and transaction.read_only and call.request.mode not in _WRITE_NOTHING:
                 raise errors.error(errors.READ_ONLY, "cannot write in a read-only transaction")
             rules.check_comment(call.request.comment)
@@ -169,17 +189,16 @@ class Executor:
         finally:
             transaction.close()
 
-    async def _autocommit(self, call: Call, statement: Statement) -> Result:
+    async def _autocommit(self, call: Call, statement: Statement, key: Remembered | None = None) -> Result:
         """A statement as a transaction of its own, on a fresh snapshot for as long as others come in between."""
         rules.check_comment(call.request.comment)
-        _check_plain(call)
         yields = call.work.yields
         try:
-            return await self._repeated(call, statement)
+            return await self._repeated(call, statement, key)
         finally:
             call.work.yields = yields
 
-    async def _repeated(self, call: Call, statement: Statement) -> Result:
+    async def _repeated(self, call: Call, statement: Statement, key: Remembered | None) -> Result:
         tries = self.settings.conflict_retries_max
         while True:
             transaction = Transaction(self.engine, call.principal.name)
@@ -187,7 +206,11 @@ class Executor:
             transaction.writes.comment = call.request.comment
             try:
                 call.work.saw(transaction.revision)
+                if key is not None and (known := await key.outcome(transaction)) is not None:
+                    return known
                 result = await statement(transaction, call)
+                if key is not None:
+                    key.remember(transaction, result)
                 call.work.check()
                 # or it would never end where pairs expire all the time: with others in between it begins anew
                 outcome = await transaction.commit(at_once=self.engine.in_process and not call.work.yields)
@@ -208,29 +231,62 @@ class Executor:
 
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
-        run = writes.read(call)
+        run = runs.read(call)
         total = Result(row_count=0)
         for index, (start, end) in enumerate(run.bounds()):
-            single = pb.Request()
-            single.CopyFrom(call.request)
-            writes.keep_only(single.write, call.request.write, start, end)
-            alone = Call(
-                single, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings
-            )
-            try:
-                result = await self._autocommit(alone, writes.write)
-            except Error as e:
-                e.statement = index
-                if run.stop or run.count == 1:
-                    raise
-                total.failed += 1
-                if len(total.errors) < writes.ERRORS_MAX:
-                    total.errors.append(e)
-                continue
-            total.row_count += result.row_count
-            total.completed += 1
-            total.revision = result.revision
+            await self._one_of_run(call, run, index, (start, end), total, None)
         return total
+
+    async def _one_of_run(
+        self, call: Call, run: runs.Run, index: int, bounds: tuple[int, int], total: Result, key: Step | None
+    ) -> None:
+        """Carry out a statement of a run and add it to the total; raises its error where the run ends with it."""
+        one = pb.Request()
+        one.CopyFrom(call.request)
+        runs.keep_only(one.write, call.request.write, *bounds)
+        alone = Call(one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings)
+        try:
+            result = await self._autocommit(alone, writes.write, key)
+        except Error as e:
+            e.statement = index
+            if run.stop or run.count == 1:
+                raise
+            total.failed += 1
+            if len(total.errors) < runs.ERRORS_MAX:
+                total.errors.append(e)
+            return
+        total.row_count += result.row_count
+        total.completed += 1
+        total.revision = result.revision
+
+    async def _keyed_run(self, call: Call, key: Key) -> Result:
+        """A run of writes under a key. Each commit says how far the run is, so a repeat goes on where it ended."""
+        run = runs.read(call)
+        bounds = list(run.bounds())
+        while True:
+            transaction = Transaction(self.engine, call.principal.name, tracked=False)
+            try:
+                call.work.saw(transaction.revision)
+                total, index = await idempotency.progress(key, transaction)
+            finally:
+                transaction.close()
+            if index == idempotency.WHOLE:
+                return total
+            try:
+                for at in range(index, run.count):
+                    await self._one_of_run(call, run, at, bounds[at], total, Step(key, at, total))
+                return await self._autocommit(call, _settled(total), key)
+            except Overtaken:
+                continue
+
+
+def _settled(total: Result) -> Statement:
+    """What there is left to do of a run when all its statements are decided: nothing, under its key."""
+
+    async def nothing(transaction: Transaction, call: Call) -> Result:
+        return total
+
+    return nothing
 
 
 def _in_mode(statement: Statement, call: Call, command: str) -> Statement:
@@ -238,15 +294,6 @@ def _in_mode(statement: Statement, call: Call, command: str) -> Statement:
     if call.request.mode == pb.MODE_DRY_RUN:
         return lambda transaction, call: modes.dry_run(statement, transaction, call)
     return lambda transaction, call: modes.explain(statement, transaction, call, command)
-
-
-def _check_plain(call: Call, command: str = "") -> None:
-    """What a write, or the end of a transaction, cannot come with: a key whose promise would not be kept, a mode."""
-    rules.check_idempotency_key(call.request.idempotency_key)
-    if call.request.idempotency_key:
-        raise errors.error(errors.NOT_SUPPORTED, "idempotency keys are not supported yet")
-    if command and call.request.mode:
-        modes.check(call.request.mode, command)
 
 
 def _unknown(command: str | None) -> Error:

@@ -73,7 +73,8 @@ def _weight(command: pb.SelectCommand) -> int:
 
 def steps_of(command: pb.SelectCommand) -> int:
     """How many steps the expressions of a SELECT have."""
-    return _bases(command)["end"]  # type: ignore[no-any-return]
+    end: int = _bases(command)["end"]
+    return end
 
 
 def _failed(error: errors.Error, transaction: Transaction, call: Call) -> errors.Error:
@@ -347,8 +348,9 @@ class Planner:
         return not only and not self.condition and self.path == FULL
 
     async def _counted(self, _: None) -> groups.Groups:
-        count = await self.reader.count(self.namespace)
-        yield [((), (count,) * len(self.builder.grouping.aggregates))]  # type: ignore[union-attr]
+        count, grouping = await self.reader.count(self.namespace), self.builder.grouping
+        assert grouping is not None, "a plain SELECT has no stage of this kind"
+        yield [((), (count,) * len(grouping.aggregates))]
 
     # ── order ─────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,9 +10,10 @@ from kvql.errors import Error
 from kvql.result import Notice, Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
-from kvql_server.engines.base import SYSTEM_NAMESPACE, Conflict
+from kvql_server.engines.base import SYSTEM_NAMESPACE, Conflict, Guard, RangeUnchanged
 from kvql_server.executor import retention
 from kvql_server.executor.call import Call
+from kvql_server.executor.idempotency import Key, fence, refused_inside
 from kvql_server.transaction import Transaction, conflict_error
 
 NONE_OPEN: Final = Notice("there is no transaction in progress", sqlstate=errors.NO_TRANSACTION)
@@ -25,6 +26,9 @@ _SAVEPOINTS: Final[dict[int, str]] = {
 async def act(call: Call) -> Result:
     """Carry out a transaction command; the lane holds at most one transaction."""
     command = call.request.transaction
+    if call.request.idempotency_key and command.action != pb.TransactionCommand.COMMIT:
+        rules.check_idempotency_key(call.request.idempotency_key)
+        raise refused_inside()
     if command.action in _SAVEPOINTS:
         return _savepoint(call, command.action, command.name)
     if command.name:
@@ -81,17 +85,24 @@ def _savepoint(call: Call, action: int, name: str) -> Result:
 
 async def _commit(call: Call) -> Result:
     transaction = call.lane.transaction
+    key = Key.of(call)
     if transaction is None:
-        return Result(notices=[NONE_OPEN])
+        return Result(notices=[NONE_OPEN]) if key is None else await _commit_again(call, key)
     if transaction.failed:
         raise aborted(transaction)
     call.work.check()
     catalog = list(transaction.writes.of(SYSTEM_NAMESPACE).values())
     try:
+        if key is not None and transaction.writes:
+            if (known := await key.outcome(transaction)) is not None:
+                return known
+            key.remember(transaction, Result())
         outcome = await transaction.commit()
     finally:
         call.lane.rollback()
     if isinstance(outcome, Conflict):
+        if key is not None and outcome.guard.namespace == SYSTEM_NAMESPACE and _is_of(outcome.guard, key):
+            return await _commit_again(call, key)  # it was answered since this transaction began
         current = call.engine.snapshot()
         call.work.saw(current.revision)
         current.close()
@@ -99,6 +110,32 @@ async def _commit(call: Call) -> Result:
     retention.follow(call.engine, catalog)
     call.work.saw(outcome)
     return Result(revision=outcome)
+
+
+def _is_of(guard: Guard, key: Key) -> bool:
+    return not isinstance(guard, RangeUnchanged) and guard.key == key.name
+
+
+async def _commit_again(call: Call, key: Key) -> Result:
+    """A COMMIT that finds no transaction: what became of the first one. If nothing did, nothing ever will: it may still
+    be on its way on a connection that is not known to be broken, and whoever asks here is about to begin anew."""
+    while True:
+        transaction = Transaction(call.engine, call.principal.name)
+        try:
+            call.work.saw(transaction.revision)
+            if (known := await key.outcome(transaction)) is not None:
+                return known
+            fence(key, transaction)
+            call.work.check()
+            outcome = await transaction.commit()
+        finally:
+            transaction.close()
+        if not isinstance(outcome, Conflict):
+            call.work.saw(outcome)
+            raise errors.error(
+                errors.NO_TRANSACTION, "there is no transaction in progress, and none was committed with this key",
+                hint="run the transaction again, with a new key",
+            )  # fmt: skip
 
 
 def aborted(transaction: Transaction) -> errors.Error:

@@ -302,6 +302,8 @@ class Session:
         self._service.note(self._principal.name, self.peer, request, error)
         self._saw(work)
         self._refuse(request, error)
+        if state.lane.transaction is not None:
+            state.lane.transaction.failed = True  # also by what was stopped before the executor saw it
         if request.on_error == pb.ON_ERROR_STOP:
             state.stopped = True
             while state.waiting:
@@ -325,7 +327,7 @@ class Session:
             if columns is not None:
                 try:
                     response.rows_header.CopyFrom(header(columns))
-                    size += fill_rows(response, rows, len(columns), self._settings.message_bytes_max)  # type: ignore[arg-type]
+                    size += fill_rows(response, rows, len(columns), self._settings.message_bytes_max)  # type: ignore[arg-type]  # a list
                 except Error:
                     del self._filling.responses[-1]
                     raise

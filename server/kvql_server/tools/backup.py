@@ -185,7 +185,7 @@ def _settled_end(file: File, path: str, epoch: int) -> tuple[int, int]:
         rest = file.read_at(max(file.size() - end, 0), end).rstrip(b"\0")
         if not rest or (look and end > began):
             return end, 0  # nothing, or a write that was under way and has gone on
-        if look and not_a_crash(rest, epoch, revision) is not None:
+        if look and not_a_crash(rest, end, epoch, revision) is not None:
             raise NoBackup(
                 f"{path} is damaged at offset {end}, with whole records after it; see kvql-server verify", damaged=True
             )

@@ -17,8 +17,9 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Clear, CommitOutcome, Conflict, Put, RangeUnchanged
 from kvql_server.engines.hashtable import record
 from kvql_server.engines.hashtable.checkpointer import Folder, Job
-from kvql_server.engines.hashtable.entries import Meta, Tombstone
-from kvql_server.engines.hashtable.files import Files, Lock, OsFiles
+from kvql_server.engines.hashtable.entries import Meta
+from kvql_server.engines.hashtable.files import Files, Lock, OsFiles, cannot_open
+from kvql_server.engines.hashtable.growth import growth
 from kvql_server.engines.hashtable.log import Log, SyncMode
 from kvql_server.engines.hashtable.past import PastSnapshot
 from kvql_server.engines.hashtable.recovery import Recovered, recover, remove_leftovers
@@ -80,7 +81,7 @@ class HashTableEngine:
             files.make_folder(path)
             lock = files.lock(path)
         except OSError as e:
-            raise base.EngineError(f"cannot open the store in {path}: {e.strerror or e}") from None
+            raise cannot_open(path, e) from None
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -90,7 +91,7 @@ class HashTableEngine:
             return engine
         except OSError as e:
             lock.release()
-            raise base.EngineError(f"cannot open the store in {path}: {e.strerror or e}") from None
+            raise cannot_open(path, e) from None
         except BaseException:
             lock.release()
             raise
@@ -277,20 +278,7 @@ class HashTableEngine:
 
     def _check_memory(self, transactions: Sequence[base.Transaction]) -> None:
         assert self._max_bytes is not None
-        grown = 0
-        for transaction in transactions:
-            for write in transaction.writes:
-                table = self._store.tables.get(write.namespace)
-                if isinstance(write, Clear):
-                    if table is not None:
-                        pairs = table.entries.items()
-                        grown -= sum(pair_bytes(k, e.value) for k, e in pairs if type(e) is not Tombstone)
-                    continue
-                old = table.entries.get(write.key) if table is not None else None
-                if old is not None and type(old) is not Tombstone:
-                    grown -= pair_bytes(write.key, old.value)
-                if isinstance(write, Put):
-                    grown += pair_bytes(write.key, write.value)
+        grown = sum(growth(self._store, transactions))
         if grown > 0 and self._bytes + grown > self._max_bytes:
             raise base.StoreFull(
                 f"the store holds about {self._bytes:,} bytes and may hold {self._max_bytes:,} (max_bytes); "
@@ -312,7 +300,7 @@ class HashTableEngine:
             self._expire_page(self._touched(now, transactions), now)
 
     def _touched(self, now: int, transactions: Sequence[base.Transaction]) -> list[base.Delete]:
-        keys = {(p.namespace, p.key) for t in transactions for p in (*t.guards, *t.writes)}  # type: ignore[union-attr]
+        keys = {(p.namespace, p.key) for t in transactions for p in (*t.guards, *t.writes)}  # type: ignore[union-attr]  # all name keys here
         due: list[base.Delete] = []
         for namespace, key in keys:
             table = self._store.tables.get(namespace)
@@ -479,8 +467,9 @@ class HashTableEngine:
             self._job.finish()
             self._job = None
         try:
+            self._log.drain()  # the closing vouches for what was durable before it, so nothing may go with it
             final, _ = record.frame(
-                record.CLOSED, self._log.epoch, self._log.crc, self._store.revision, self._store.revision,
+                record.CLOSED, self._log.epoch, self._log.crc, self._store.revision, self._log.synced_revision,
                 self._clock.now(), b"",
             )  # fmt: skip
             self._log.close(final, self._store.revision)

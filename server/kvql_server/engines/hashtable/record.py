@@ -34,6 +34,7 @@ COMMIT: Final = 0
 EXPIRY: Final = 1
 RESERVE: Final = 2
 CLOSED: Final = 3
+COMMITS: Final = (COMMIT, EXPIRY)
 KINDS: Final = (COMMIT, EXPIRY, RESERVE, CLOSED)
 
 _JSON: Final = int(Type.JSON)

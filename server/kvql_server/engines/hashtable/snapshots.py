@@ -61,7 +61,7 @@ class Snapshot:
             return [None] * len(keys)
         entries = list(map(table.entries.get, keys))
         if table.is_plain(self.revision):
-            return entries  # type: ignore[return-value]
+            return entries  # type: ignore[return-value]  # plain: no tombstones
         return [visible(entry, self.revision, self.time) for entry in entries]
 
     async def scan(
@@ -193,4 +193,4 @@ def _trim_key(table: Table, key: str, oldest: int) -> None:
         table.tombstones -= 1
         table.order.discard()
     elif entry.previous is not None:
-        entry.previous = None  # type: ignore[misc]
+        entry.previous = None  # type: ignore[misc]  # a ChangedEntry or a Tombstone has the field

@@ -72,14 +72,14 @@ class Store:
             table = tables.get(guard.namespace)
             kind = type(guard)
             if kind is Absent:
-                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]
+                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]  # kind says which guard
                 if entry is not None and type(entry) is not Tombstone:
                     return index
-                if guard.since and self._removed(table, guard.key) > guard.since:  # type: ignore[union-attr]
+                if guard.since and self._removed(table, guard.key) > guard.since:  # type: ignore[union-attr]  # kind says which guard
                     return index
             elif kind is Unchanged:
-                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]
-                if entry is None or entry.revision != guard.revision or type(entry) is Tombstone:  # type: ignore[union-attr]
+                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]  # kind says which guard
+                if entry is None or entry.revision != guard.revision or type(entry) is Tombstone:  # type: ignore[union-attr]  # kind says which guard
                     return index
             elif isinstance(guard, RangeUnchanged) and not self._range_holds(table, guard):
                 return index

@@ -81,7 +81,8 @@ def page_function(builder: Builder, row: str, condition: str = "") -> PageFuncti
     builder.reads_keys = builder.reads_keys or keys
     loop = "k, e in page" if keys else "e in page.entries"
     tail = f" if {condition}" if condition else ""
-    return builder.run(f"def rows(page):\n return [{row} for {loop}{tail}]\n", "rows")  # type: ignore[no-any-return]
+    made: PageFunction = builder.run(f"def rows(page):\n return [{row} for {loop}{tail}]\n", "rows")
+    return made
 
 
 def _names_key(source: str) -> bool:
@@ -92,14 +93,16 @@ def _names_key(source: str) -> bool:
 def change_function(builder: Builder, row: str) -> Callable[[Iterable[tuple[str, Any, Any]]], Rows]:
     """``row`` for each (key, entry, other entry): RETURNING, and what ON CONFLICT computes."""
     source = f"def rows(changes):\n return [{row} for k, e, o in changes]\n"
-    return builder.run(source, "rows")  # type: ignore[no-any-return]
+    made: Callable[[Iterable[tuple[str, Any, Any]]], Rows] = builder.run(source, "rows")
+    return made
 
 
 def group_function(builder: Builder, row: str, condition: str) -> Callable[[Iterable[tuple[Row, Row]]], Rows]:
     """``row`` for each (values of the group, values of the aggregates) that satisfies HAVING."""
     tail = f" if {condition}" if condition else ""
     source = f"def rows(groups):\n return [{row} for k, e in groups{tail}]\n"
-    return builder.run(source, "rows")  # type: ignore[no-any-return]
+    made: Callable[[Iterable[tuple[Row, Row]]], Rows] = builder.run(source, "rows")
+    return made
 
 
 # ── expressions that name no column ───────────────────────────────────────────────────────────────────────────────
