@@ -79,5 +79,5 @@ def _column_name(item: ast.Item) -> str:
     return item.expression.type.name if isinstance(item.expression, ast.Cast) else "?column?"
 
 
-def unsupported(what: str, node: ast.Statement | ast.AsOf | ast.Source, hint: str | None = None) -> Error:
+def unsupported(what: str, node: ast.Statement, hint: str | None = None) -> Error:
     return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported yet", hint=hint, span=node.span)

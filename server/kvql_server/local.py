@@ -34,6 +34,7 @@ class _Shared:
     def __init__(self, engine: Any, clock: SystemClock) -> None:
         self.engine = engine
         self.executor = Executor(engine, clock, start_namespace=START_NAMESPACE)
+        step(self.executor.start())
         self.lock = threading.RLock()
         self.users = 0
 

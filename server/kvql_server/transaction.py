@@ -186,6 +186,10 @@ class Transaction:
         """See ``Snapshot.kinds``."""
         return None if namespace in self.writes.writes else self._snapshot.kinds(namespace)
 
+    def guard(self, namespace: str) -> None:
+        """Commit only if nobody else changed anything in the namespace."""
+        self._saw_range(namespace, "", None)
+
     def _saw_range(self, namespace: str, start: str, end: str | None) -> None:
         if self._tracked:
             self._ranges.add((namespace, start, end))

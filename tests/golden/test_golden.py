@@ -42,9 +42,11 @@ def test_in_process(path: Path, engine: str, target: str, tmp_path: Path, reques
     # a fresh store for each door
     places = [":memory:"] * 2 if engine == "memory" else [str(tmp_path / "shell"), str(tmp_path / "script")]
     shown = run(harness.shell_arguments(script, places[0]), script.text)
-    assert harness.as_statement(shown) == harness.without_lines("".join(b.shown() for b in blocks))
+    assert harness.as_statement(script.named(shown)) == harness.without_lines("".join(b.shown() for b in blocks))
     shown = run(harness.run_arguments(script, places[1]), "")
-    assert harness.as_statement(shown) == harness.without_lines("".join(b.shown(messages=False) for b in blocks))
+    assert harness.as_statement(script.named(shown)) == harness.without_lines(
+        "".join(b.shown(messages=False) for b in blocks)
+    )
 
 
 @pytest.mark.parametrize("engine", ENGINES)

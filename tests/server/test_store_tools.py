@@ -18,6 +18,7 @@ import pexpect
 import pytest
 from click.testing import CliRunner, Result
 from kvql_server import exits
+from kvql_server.executor import Executor, step
 from kvql_server.main import main
 from kvql_server.service import serving
 
@@ -313,13 +314,34 @@ def test_status_of_a_stopped_store(store: Path, monkeypatch: pytest.MonkeyPatch)
         "state": "stopped", "process": None, "folder": str(store), "format": 1, "epoch": 1, "revision": RECORDS + 1,
         "closed": False, "segments": 1, "records": RECORDS, "log_bytes": log_of(store).stat().st_size,
         "log_bytes_allocated": log_of(store).stat().st_size, "checkpoint": "checkpoint-0000000000000001.kvc",
-        "checkpoint_revision": 1, "checkpoint_bytes": 153, "checkpoint_pairs": 1,
+        "checkpoint_revision": 1, "checkpoint_bytes": 153, "checkpoint_pairs": 1, "history": {},
     }  # fmt: skip
     monkeypatch.setenv("KVQL_SERVER_DATA", str(store))
     lines = dict(line.split(":", 1) for line in run("status").output.splitlines())
     assert lines["state"].strip() == "stopped, not closed in order" and lines["revision"].strip() == "9"
     assert "1 segment, 8 records" in lines["log"] and "revision 1, 1 pair, 153 bytes" in lines["checkpoint"]
     assert touched(store) == before
+
+
+def test_status_tells_what_history_costs(tmp_path: Path) -> None:
+    from kvql_server.engines.hashtable import HashTableEngine
+
+    with kvql.connect(str(tmp_path / "s"), autocommit=True) as connection:
+        for text in ("CREATE NAMESPACE none WITH (history = '0s')", "USE none", "PUT a 1", "UPDATE a 2", "USE shop",
+                     "PUT a 1", "UPDATE a 2", "UPDATE a 3", "DELETE a", "USE quiet", "PUT a 1"):  # fmt: skip
+            connection.execute(text)
+        (first,) = connection.execute("SELECT revision FROM HISTORY OF shop LIMIT 1").fetchone()
+    engine = HashTableEngine.open(tmp_path / "s")
+    step(Executor(engine).start())
+    engine.checkpoint()
+    engine.close_now()
+    (kept,) = json.loads(run("status", tmp_path / "s", "--format", "json").output)["history"].items()
+    assert kept[0] == "shop"
+    assert (kept[1]["changes"], kept[1]["oldest_revision"], kept[1]["oldest_time"]) == (3, first - 1, None)
+    assert (
+        f"history:    shop 3 changes, {kept[1]['bytes']:,} bytes, from revision {first - 1} on"
+        in run("status", tmp_path / "s").output.splitlines()
+    )
 
 
 def test_status_of_a_store_that_was_closed(tmp_path: Path) -> None:

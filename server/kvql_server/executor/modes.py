@@ -19,10 +19,10 @@ from kvql_server.transaction import Transaction
 
 Statement = Callable[[Transaction, Call], Awaitable[Result]]
 
-PLANNED: Final = frozenset({"select", "insert", "update_rows", "delete_rows", "truncate"})
+PLANNED: Final = frozenset({"select", "insert", "update_rows", "delete_rows", "truncate", "restore"})
 """Commands that answer EXPLAIN and EXPLAIN ANALYZE themselves."""
 READING: Final = frozenset({"get", "has", "list", "namespaces", "select"})
-WRITING: Final = frozenset({"write", "delete", "expire", "insert", "update_rows", "delete_rows", "truncate"})
+WRITING: Final = PLANNED - {"select"} | {"write", "delete", "expire"}
 
 CHANGES: Final = (
     ResultColumn("change", Type.TEXT), ResultColumn("key", Type.TEXT), ResultColumn("old_value"),

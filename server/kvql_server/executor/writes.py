@@ -17,6 +17,7 @@ from kvql_server import rules
 from kvql_server.catalog import NAMESPACE, Namespace, encode
 from kvql_server.engines import base
 from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Unchanged
+from kvql_server.executor import retention
 from kvql_server.executor.assignments import words_only
 from kvql_server.executor.call import Call
 from kvql_server.executor.keys import exists, missing
@@ -106,10 +107,12 @@ class _Batch:
         if not transactions:
             return []
         self.call.work.check()
-        if self.creates is not None:
-            transactions[0] = _creating(transactions[0], self.namespace, self.creates)
-            self.creates = None
+        creates, self.creates = self.creates, None
+        if creates is not None:
+            transactions[0] = _creating(transactions[0], self.namespace, creates)
         outcomes = await self.call.engine.commit_many(transactions)
+        if creates is not None and type(outcomes[0]) is int:
+            retention.follow(self.call.engine, transactions[0].writes)
         last = outcomes[-1]
         if type(last) is int:
             self.call.work.saw(last)

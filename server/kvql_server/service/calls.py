@@ -32,7 +32,7 @@ from kvql_server.transaction import Transaction
 
 _LOG: Final = logging.getLogger("kvql.server")
 _BEARER: Final = "Bearer "
-_AUDITED: Final = frozenset({"create_namespace", "drop_namespace"})
+_AUDITED: Final = frozenset({"create_namespace", "alter_namespace", "drop_namespace"})
 _SPARE_BYTES: Final = 131_072
 """Of a message, for what is not rows."""
 _NO_READS: Final = frozenset({*WRITES, "transaction", "text", "use", "assertion", None})

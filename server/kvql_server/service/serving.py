@@ -135,6 +135,7 @@ async def _serve_engine(
     public = not is_loopback(host, port)
     listed = read_users(settings, public=public)
     executor = Executor(engine, clock, settings)
+    await executor.start()
     if public:
         await _refuse_known_passwords(engine)
     created, revision = await users.apply(engine, listed)

@@ -16,7 +16,7 @@ from zlib import crc32
 import msgspec
 
 from kvql_server.engines import base
-from kvql_server.engines.hashtable.checkpoint_history import Past
+from kvql_server.engines.hashtable.checkpoint_history import Past, decode_journals, namespace_of
 from kvql_server.engines.hashtable.columns import MetaRow, decode_states, encode_states
 from kvql_server.engines.hashtable.entries import Entry
 from kvql_server.engines.hashtable.files import SEE, File, Reader
@@ -197,6 +197,29 @@ def read_pairs(file: File) -> int | None:
         return None
     pairs: int = _FOOTER.unpack(foot)[2]
     return pairs
+
+
+def read_history(file: File) -> dict[str, dict[str, Any]]:
+    """What the file keeps of the past, by namespace, pairs unread and checksums unchecked: ``changes``, ``bytes`` (in
+    the file), ``oldest_revision``, ``oldest_time`` (microseconds, or None) as the engine's status has them. Namespaces
+    of which nothing is kept are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    offset = _HEADER.size
+    try:
+        while len(head := file.read_at(_BLOCK.size, offset)) == _BLOCK.size and head[:4] in _KINDS:
+            kind, length, members, _ = _BLOCK.unpack(head)
+            if kind == HISTORY:
+                one = found.setdefault(namespace_of(file.read_at(length, offset + _BLOCK.size)), {})
+                one["changes"] = one.get("changes", 0) + members
+                one["bytes"] = one.get("bytes", 0) + length
+            elif kind == JOURNALS:
+                for row in decode_journals(file.read_at(length, offset + _BLOCK.size)):
+                    if row.namespace in found:
+                        found[row.namespace] |= {"oldest_revision": row.floor, "oldest_time": row.floor_time}
+            offset += _BLOCK.size + length
+    except msgspec.DecodeError:
+        return {}  # verify says more
+    return found if all("oldest_revision" in one for one in found.values()) else {}
 
 
 def verify(files: Reader, path: str) -> int:

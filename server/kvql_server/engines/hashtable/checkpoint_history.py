@@ -74,6 +74,11 @@ class JournalRow(msgspec.Struct, array_like=True, frozen=True):
     floor_time: int | None
 
 
+class _Head(msgspec.Struct, array_like=True, frozen=True):
+    namespace: str
+
+
+_decode_head: Final = msgspec.msgpack.Decoder(_Head).decode
 decode_steps: Final = msgspec.msgpack.Decoder(StepColumns).decode
 decode_journals: Final = msgspec.msgpack.Decoder(list[JournalRow]).decode
 """What blocks of history and of journals hold; ``msgspec.DecodeError``."""
@@ -137,6 +142,11 @@ def _encode_steps(namespace: str, steps: list[Step]) -> bytes:
 def journals_payload(kept: list[Kept]) -> bytes:
     """Of the block that comes after all others."""
     return _encode([(one.namespace, one.floor, one.floor_time) for one in kept])
+
+
+def namespace_of(payload: bytes) -> str:
+    """Of a block of history; ``msgspec.DecodeError``."""
+    return _decode_head(payload).namespace
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────

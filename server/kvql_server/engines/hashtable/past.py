@@ -7,7 +7,9 @@ change. A pair in its first state is told by its entry's revision, so runs of pu
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Any
+from itertools import compress
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from kvql_server.engines import base
 from kvql_server.engines.base import Order, Page
@@ -16,6 +18,10 @@ from kvql_server.engines.journal import undo
 
 if TYPE_CHECKING:
     from kvql_server.engines.hashtable.store import Store
+
+ALWAYS: Final = -(2**63)
+"""As a time of reading: nothing is over before its expiry is a commit."""
+_key: Final = itemgetter(0)
 
 
 class PastSnapshot:
@@ -75,23 +81,47 @@ class PastSnapshot:
         self, namespace: str, start: str = "", end: str | None = None, order: Order = "key"
     ) -> AsyncIterator[Page]:
         before = self._before(namespace)
-        gone = [
-            (key, state)
-            for key, state in before.items()
-            if key >= start and (end is None or key < end) and self._live(state) is not None
-        ]
+        gone = await self._gone(namespace, before, start, end)
         in_order = order in ("key", "reverse")
-        if in_order:
-            gone.sort(reverse=order == "key")  # taken from the end
+        reverse = order == "reverse"
+        gone.sort(reverse=not reverse)  # taken from the end
         async for page in self.newest.scan(namespace, start, end, order if in_order else "any"):
-            pairs: list[tuple[str, Any]] = []
-            for key, entry in page:
-                while in_order and gone and (gone[-1][0] > key if order == "reverse" else gone[-1][0] < key):
-                    pairs.append(gone.pop())
-                if key not in before and entry.revision <= self.revision:
-                    pairs.append((key, entry))
-            yield Page.of(pairs)
+            if not len(page):
+                continue
+            keys: Sequence[str] = page.keys
+            states = list(map(before.get, keys, page.entries)) if before else page.entries
+            live = self._which_live(states)
+            if not all(live):
+                keys, states = list(compress(keys, live)), list(compress(states, live))
+            between: list[tuple[str, Any]] = []
+            last = page.keys[-1]
+            while in_order and gone and (gone[-1][0] > last if reverse else gone[-1][0] < last):
+                between.append(gone.pop())
+            if between:
+                yield Page.of(sorted([*zip(keys, states, strict=True), *between], key=_key, reverse=reverse))
+            else:
+                yield Page(keys, states)
         yield Page.of(reversed(gone))
+
+    async def _gone(self, namespace: str, before: dict[str, Any], start: str, end: str | None) -> list[tuple[str, Any]]:
+        """Pairs of then whose keys are not there any more: all others are found where they are."""
+        keys = [key for key in before if key >= start and (end is None or key < end)]
+        now = await self.newest.get_many(namespace, keys)
+        return [
+            (key, before[key])
+            for key, entry in zip(keys, now, strict=True)
+            if entry is None and self._live(before[key]) is not None
+        ]
+
+    def _which_live(self, states: Sequence[Any]) -> list[bool]:
+        """What ``_live`` says of each."""
+        revision, time = self.revision, self.time
+        if time == ALWAYS:
+            return [state is not None and state.revision <= revision for state in states]
+        return [
+            state is not None and state.revision <= revision and (state.expires_at is None or state.expires_at > time)
+            for state in states
+        ]
 
     def kinds(self, namespace: str) -> frozenset[type] | None:
         return None

@@ -17,7 +17,7 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Absent, Clear, Guard, Put, RangeUnchanged, Unchanged
 from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta, Tombstone
 from kvql_server.engines.hashtable.expiry import ExpiryWheel
-from kvql_server.engines.hashtable.past import PastSnapshot
+from kvql_server.engines.hashtable.past import ALWAYS, PastSnapshot
 from kvql_server.engines.hashtable.snapshots import TRIM_STEP, Readers, Snapshot
 from kvql_server.engines.hashtable.table import Table
 from kvql_server.engines.journal import Journal, Puts, Step, Sweep
@@ -34,8 +34,6 @@ PAIR_BYTES: Final = 200
 
 SWEEP_PAIRS: Final = 65_536
 """TRUNCATE of more pairs is one record in the journal, and keeps the whole table."""
-ALWAYS: Final = -(2**63)
-"""As a time of reading: nothing is over before its expiry is a commit."""
 
 
 def pair_bytes(key: str, value: Any) -> int:

@@ -17,7 +17,7 @@ from kvql_server.engines.base import Page
 from kvql_server.executor.expressions.builder import Builder
 from kvql_server.executor.expressions.fields import FieldPath
 from kvql_server.executor.expressions.items import Item
-from kvql_server.executor.expressions.scope import COLUMNS, Scope, nearest, short
+from kvql_server.executor.expressions.scope import Scope, nearest, short
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[Row]
@@ -145,17 +145,17 @@ def notices(builder: Builder) -> list[Notice]:
         out.append(Notice(f"{rows} skipped: value is {kind.name}"))
     declared = {(field.name,) for field in builder.scope.fields}
     absent = [p for p in builder.paths.values() if p.asked and not p.found and p.steps not in declared]
-    out += map(_absent, absent[:_ABSENT_TOLD_MAX])
+    out += [_absent(path, builder.scope) for path in absent[:_ABSENT_TOLD_MAX]]
     if len(absent) > _ABSENT_TOLD_MAX:
         out.append(Notice(f"no row has {len(absent) - _ABSENT_TOLD_MAX:,} more of the fields"))
     return out
 
 
-def _absent(path: FieldPath) -> Notice:
+def _absent(path: FieldPath, scope: Scope) -> Notice:
     shown = "".join(f".{s}" if isinstance(s, str) else f"[{s}]" for s in path.steps).removeprefix(".")
     near = None
     for depth, step in enumerate(path.steps):
-        known = [*path.names.get(depth, ()), *(() if depth else COLUMNS)]
+        known = [*path.names.get(depth, ()), *(() if depth else scope.columns)]
         if near is None and isinstance(step, str) and step not in known:
             near = nearest(step, known)
     return Notice(f"no row has a field {short(shown)}", f"did you mean {near}?" if near else None)
