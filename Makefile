@@ -14,8 +14,9 @@ WORKERS ?= 2
 ROW ?= all
 N ?= 20000
 ROUNDS ?= 500
+SECONDS ?= 1800
 
-.PHONY: help install shell test check format proto grammar sync reference golden bench fuzz soak-kill examples lock dist clean
+.PHONY: help install shell test check format proto grammar sync reference golden bench fuzz soak soak-kill mutants examples lock dist clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -69,11 +70,17 @@ golden: $(STAMP) ## rewrite the transcripts in tests/golden; read the diff
 	@$(RUN) -m pytest -q tests/golden --golden-rewrite -p no:xdist
 	@git --no-pager diff --stat -- tests/golden || true
 
-bench: $(STAMP) ## measure: ROW=load|load200k|load1m|gets|put64|get64|executemany|parse|shape|inprocess|reopen|memory|checkpoint|snapshots|count|prefix|where|stream|start|all
+bench: $(STAMP) ## measure: ROW=load|load200k|load1m|gets|put64|get64|executemany|parse|shape|inprocess|reopen|memory|history|checkpoint|snapshots|count|prefix|where|stream|start|all
 	@$(RUN) -m bench $(ROW)
 
 fuzz: $(STAMP) ## N=20000 statements and wire messages from the grammar, mutated; SEED= repeats a run
 	@$(RUN) -m tests.fuzz $(N) $(if $(SEED),--seed $(SEED))
+
+soak: $(STAMP) ## SECONDS=1800: the long forms of the proofs in turn, seeds printed; SEED= repeats their choices, ONLY= names one
+	@$(RUN) -m tools.soak --seconds $(SECONDS) $(if $(SEED),--seed $(SEED)) $(if $(ONLY),--only $(ONLY))
+
+mutants: $(STAMP) ## plant every fault of tests/engine/mutants.py in the store and see whether the suites catch it
+	@$(RUN) -m tests.engine.mutants
 
 soak-kill: $(STAMP) ## ROUNDS=500: kill -9 under four writers, and look for lost or invented writes
 	@$(RUN) tools/soak_kill.py --rounds $(ROUNDS)

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from bench import language, load, local, network, peers, queries, record, start, together
+from bench import history, language, load, local, network, peers, queries, record, start, together
 from bench.measure import Figure
 
 LOADED = "durable (sync = always) over TLS, process start included; redis AOF everysec, plain TCP."
@@ -23,6 +23,10 @@ ROWS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
     "inprocess": (local.inprocess, "1,000 pairs."),
     "reopen": (local.reopen, "folder to first answer; redis from process start to PING."),
     "memory": (local.memory, "resident memory after reopening; redis after loading."),
+    "history": (
+        history.measure,
+        "resident memory of the store in process; keys and values of the present not counted.",
+    ),
     "checkpoint": (together.checkpoint, "durable over TLS; below 1: how many times longer it takes meanwhile."),
     "snapshots": (together.snapshots, "over TLS; below 1: how many times longer it takes meanwhile."),
     "count": (queries.count, "over TLS with authorisation; sqlite3 in process, from a file; redis plain TCP."),

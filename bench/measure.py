@@ -6,6 +6,9 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import ParamSpec
+
+P = ParamSpec("P")
 
 
 @dataclass(frozen=True)
@@ -21,10 +24,10 @@ class Figure:
     """Median of the ratios round by round; for a rate ours / peer's, for a time or a size peer's / ours."""
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> float:
     """Wall-clock time of one call."""
     start = time.perf_counter()
-    work()
+    work(*args, **kwargs)
     return time.perf_counter() - start
 
 

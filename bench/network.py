@@ -144,8 +144,8 @@ def executemany() -> list[Figure]:
         for n in range(3):
             pairs = [(f"m{n}:{i}", i) for i in range(MANY)]
             times = {
-                "kvql": seconds(lambda pairs=pairs: connection.executemany("PUT ? ?", pairs)),  # type: ignore[misc]
-                "redis-py pipeline": seconds(lambda pairs=pairs: theirs(pairs)),  # type: ignore[misc]
+                "kvql": seconds(connection.executemany, "PUT ? ?", pairs),
+                "redis-py pipeline": seconds(theirs, pairs),
             }
             rounds.append({peer: MANY / t for peer, t in times.items()})
     return [compare(f"executemany of {MANY:,} PUTs", "pairs/s", rounds, more_is_better=True)]

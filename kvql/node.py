@@ -97,8 +97,7 @@ def _compile(cls: Any) -> None:
             scope[f"d_{name}"] = default
         parameters.append(name if default is scope else f"{name}=d_{name}")
     signature = ", ".join(["_", *parameters, *(["*", *by_name] if by_name else [])])
-    # names of the fields of our own classes and nothing else, as in dataclasses
-    exec(f"def __new__({signature}): return make({', '.join(cls.__slots__)})", scope)  # noqa: S102
+    exec(f"def __new__({signature}): return make({', '.join(cls.__slots__)})", scope)  # noqa: S102 - names of our own fields, as in dataclasses
     made: Callable[..., Any] = scope["__new__"]
     made.__qualname__ = f"{cls.__name__}.__new__"
     cls.__new__ = staticmethod(made)
@@ -109,10 +108,10 @@ def maker(cls: type[_T]) -> Callable[..., _T]:
 
     It fills a mutable twin of the same layout, and then lets it be a ``cls``.
     """
-    slots: tuple[str, ...] = cls.__slots__  # type: ignore[attr-defined]
+    slots: tuple[str, ...] = cls.__slots__  # type: ignore[attr-defined]  # given by node()
     twin = type(cls.__name__, (Node,), {"__slots__": slots, "__setattr__": object.__setattr__})
     scope: dict[str, Any] = {"new": object.__new__, "twin": twin, "cls": cls}
     body = "".join(f"    o.{name} = {name}\n" for name in slots)
-    exec(f"def make({', '.join(slots)}):\n    o = new(twin)\n{body}    o.__class__ = cls\n    return o", scope)  # noqa: S102
+    exec(f"def make({', '.join(slots)}):\n    o = new(twin)\n{body}    o.__class__ = cls\n    return o", scope)  # noqa: S102 - as above
     made: Callable[..., _T] = scope["make"]
     return made

@@ -1,4 +1,4 @@
-"""What tests of several parts share: real servers, and the flag that rewrites golden transcripts."""
+"""What tests of several parts share: real servers, a killed store, and the flag that rewrites golden transcripts."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Server
+from tests.stores import killed_store
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -43,3 +44,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     made = Server(tmp_path / "server").start()
     yield made
     made.stop()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """A folder after kill -9: see ``killed_store``."""
+    return killed_store(tmp_path / "store")

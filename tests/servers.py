@@ -31,6 +31,8 @@ class Server:
     folder: Path
     engine: str = "hashtable"
     arguments: tuple[str, ...] = ()
+    prefix: tuple[str, ...] = ()
+    """A command that runs the server in its own process, as ``strace -D`` does."""
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
     logs: list[Path] = field(default_factory=list)
@@ -73,7 +75,7 @@ class Server:
         engine = () if self.engine == "hashtable" else ("--engine", f"{self.engine}:")
         with log.open("wb") as err:
             self.process = subprocess.Popen(
-                [str(BIN / "kvql-server"), "start", "--data", str(self.data), "--listen", "localhost:0",
+                [*self.prefix, str(BIN / "kvql-server"), "start", "--data", str(self.data), "--listen", "localhost:0",
                  "--print-port", *engine, *self.arguments],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err,
             )  # fmt: skip

@@ -15,12 +15,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from kvql import ast  # noqa: E402 - a tool of the checkout finds the checkout
-from kvql.parser import read_statements  # noqa: E402
+from kvql.parser import read_statements  # noqa: E402 - as above
 
 LATER: frozenset[type] = frozenset(
     {
-        ast.Watch, ast.Restore,
-        ast.AlterNamespace, ast.CreateUser, ast.AlterUser, ast.DropUser,
+        ast.Watch,
+        ast.CreateUser, ast.AlterUser, ast.DropUser,
         ast.CreateRole, ast.DropRole, ast.Grant, ast.GrantRole, ast.ShowUsers, ast.ShowRoles, ast.ShowGrants,
         ast.ShowSessions, ast.CancelSession, ast.CheckAccess, ast.Let, ast.SourceFile, ast.Import, ast.Export,
     }

@@ -106,6 +106,8 @@ class Soak:
         self.folder = folder
         self.rng = rng
         self.password = secrets.token_urlsafe(12)
+        self.prefix: list[str] = []
+        """A command that runs the server in its own process, as ``strace -D`` does."""
         self.process: subprocess.Popen[str] | None = None
         self.port = 0
         self.expected: dict[str, State] = {}
@@ -130,8 +132,8 @@ class Soak:
 
     def start(self) -> None:
         command: list[str | Path] = [
-            _BIN / "kvql-server", "start", "--data", self.folder / "data", "--certs", self.folder / "certs",
-            "--listen", "127.0.0.1:0", "--checkpoint-interval", "0.2", "--print-port",
+            *self.prefix, _BIN / "kvql-server", "start", "--data", self.folder / "data",
+            "--certs", self.folder / "certs", "--listen", "127.0.0.1:0", "--checkpoint-interval", "0.2", "--print-port",
         ]  # fmt: skip
         with (self.folder / "server.log").open("w") as log:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
@@ -166,7 +168,7 @@ class Soak:
             writers = [Writer(n, namespace, c, self.rng.randrange(2**32)) for n, c in enumerate(connections)]
             for writer in writers:
                 writer.start()
-            time.sleep(self.rng.uniform(0.01, 0.3))
+            self.let_live()
         finally:
             self.kill()
         for writer in writers:
@@ -179,6 +181,10 @@ class Soak:
             with contextlib.suppress(kvql.Error):  # its server is dead
                 connection.close()
         self.written = namespace, writers
+
+    def let_live(self) -> None:
+        """Until the moment of the kill."""
+        time.sleep(self.rng.uniform(0.01, 0.3))
 
     def judge(self) -> None:
         """After a restart: each writer's keys are as confirmed, or as its last statement would have made them."""

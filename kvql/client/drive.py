@@ -25,7 +25,7 @@ def step(work: Coroutine[Any, Any, T]) -> T:
     try:
         work.send(None)
     except StopIteration as e:
-        return e.value  # type: ignore[no-any-return]
+        return e.value  # type: ignore[no-any-return]  # a StopIteration knows no types
     work.close()
     raise RuntimeError("a coroutine of a store in process suspended")
 

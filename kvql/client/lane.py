@@ -72,7 +72,7 @@ class Lane:
         if kind in _PASSIVE:
             return
         if kind is ast.Use:
-            self.namespace = result.namespace or statement.namespace.text  # type: ignore[union-attr]
+            self.namespace = result.namespace or statement.namespace.text  # type: ignore[union-attr]  # kind is Use
         elif ends_transaction(statement):
             self.transaction, self.unsent = "none", False
         elif kind is ast.Begin or kind is ast.Rollback:

@@ -92,7 +92,7 @@ class Message:
 
 def _text(part: str | Stretch | None, place: int) -> str | None:
     if type(part) is not Stretch:
-        return part  # type: ignore[return-value]
+        return part  # type: ignore[return-value]  # no Stretch: text or None
     return None if part.columns is None else part.columns.statement(part.start + place)[1]
 
 

@@ -114,7 +114,7 @@ class Client(BaseClient):
         result = direct(request)
         if result.columns is not None and type(result.rows) is not list:
             rows = computed(iter(result.rows), source)
-            result.rows = rows if type(rows) is list else Rows(self._shielded(rows.more), rows.close)  # type: ignore[union-attr]
+            result.rows = rows if type(rows) is list else Rows(self._shielded(rows.more), rows.close)  # type: ignore[union-attr]  # rows that are no list are Rows
         return result
 
     def _shielded(self, more: Callable[[], list[Row]]) -> Callable[[], list[Row]]:

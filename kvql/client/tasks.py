@@ -75,7 +75,7 @@ class AsyncClient(BaseClient):
                 raise self._failed(statement, e, source) from None
         self._lane.done(statement, result)
         if not exchange.complete:
-            result.rows = AsyncRows(exchange, list(result.rows), source)  # type: ignore[assignment]
+            result.rows = AsyncRows(exchange, list(result.rows), source)  # type: ignore[assignment]  # rows still to come
         return result
 
     async def run_rows(

@@ -6,6 +6,7 @@ from typing import Final
 
 from kvql import ast, errors
 from kvql.compiler.points import PointShape, point_shape
+from kvql.span import Span
 
 _TEXTS_MAX: Final = 512
 _LENGTH_MAX: Final = 4096
@@ -47,13 +48,13 @@ class Texts:
         return statements[0]
 
 
-def _not_one(text: str, found: int, span: object) -> errors.Error:
+def _not_one(text: str, found: int, span: Span | None) -> errors.Error:
     if not found:
         return errors.error(errors.SYNTAX, "the text holds no statement", source=text)
     return errors.error(
         errors.SYNTAX,
         f"one statement at a time, but the text holds {found:,}",
         hint="run them one by one; kvql.parse(text) takes them apart",
-        span=span,  # type: ignore[arg-type]
+        span=span,
         source=text,
     )

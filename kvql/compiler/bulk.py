@@ -56,14 +56,13 @@ class Run:
     def add(self, statement: ast.Statement) -> bool:
         """Take ``statement`` in, or say that it cannot be a part of this run (another kind, TTL, or no room left)."""
         mode = type(statement)
-        if mode not in MODES:
-            return False
-        if mode is ast.UpdateKey:
-            pairs: tuple[ast.Pair, ...] = (statement.pair,)  # type: ignore[union-attr]
-            ttl = None
+        if type(statement) is ast.Put or type(statement) is ast.Upsert:
+            pairs, ttl = statement.pairs, statement.ttl
+        elif type(statement) is ast.UpdateKey:
+            pairs, ttl = (statement.pair,), None
         else:
-            pairs, ttl = statement.pairs, statement.ttl  # type: ignore[union-attr]
-        comment = statement.comment  # type: ignore[union-attr]
+            return False
+        comment = statement.comment
         if (mode is not self._mode or ttl != self._ttl or comment != self._comment) and (
             self._sizes or not self._begin(mode, ttl, comment)
         ):

@@ -64,23 +64,22 @@ def compile_expression(
     work: list[_Work] = [node]
     while work:
         item = work.pop()
-        kind = type(item)
-        if kind is _Step:
-            op, arity, argument, flags = item  # type: ignore[misc]
+        if isinstance(item, _Step):
+            op, arity, argument, flags = item
             steps.append(pb.Step(op=op, arity=arity, argument=argument, flags=flags))
-        elif kind is ast.Literal or kind is _Constant:
+        elif isinstance(item, ast.Literal | _Constant):
             steps.append(pb.Step(op=pb.OP_CONSTANT, argument=len(constants)))
-            constants.append(item.value)  # type: ignore[union-attr]
-        elif kind is ast.Param:
+            constants.append(item.value)
+        elif isinstance(item, ast.Param):
             steps.append(pb.Step(op=pb.OP_CONSTANT, argument=len(constants)))
-            constants.append(parameters.get(item))  # type: ignore[arg-type]
-        elif kind is ast.Subquery:
+            constants.append(parameters.get(item))
+        elif isinstance(item, ast.Subquery):
             if subqueries is None:
-                raise _misplaced(item)  # type: ignore[arg-type]
+                raise _misplaced(item)
             steps.append(pb.Step(op=pb.OP_SUBQUERY, argument=len(subqueries)))
-            subqueries.append(item.select)  # type: ignore[union-attr]
+            subqueries.append(item.select)
         else:
-            parts, step = _expand(item)  # type: ignore[arg-type]
+            parts, step = _expand(item)
             named = _names_of(item)
             if named:
                 step = step._replace(argument=_intern(named, names, out))
@@ -95,7 +94,7 @@ def compile_expression(
 def step_spans(node: ast.Expression, subqueries: list[ast.Select] | None = None) -> list[Span | None]:
     """Where each step of the compiled ``node`` comes from, in the order of the steps; ``subqueries`` as above."""
     spans: list[Span | None] = []
-    work: list[_Work | _Place] = [node]
+    work: list[ast.Expression | _Constant | _Place] = [node]
     while work:
         item = work.pop()
         if isinstance(item, _Place):
@@ -107,9 +106,9 @@ def step_spans(node: ast.Expression, subqueries: list[ast.Select] | None = None)
             if isinstance(item, ast.Subquery) and subqueries is not None:
                 subqueries.append(item.select)
         else:
-            parts, _ = _expand(item)  # type: ignore[arg-type]
-            work.append(_Place(item.span))  # type: ignore[union-attr]
-            work.extend(_Place(item.span) if isinstance(p, _Step) else p for p in reversed(parts))  # type: ignore[union-attr]
+            parts, _ = _expand(item)
+            work.append(_Place(item.span))
+            work.extend(_Place(item.span) if isinstance(p, _Step) else p for p in reversed(parts))
     return spans
 
 

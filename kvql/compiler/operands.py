@@ -24,11 +24,11 @@ def name_of(name: ast.Name) -> str:
 
 def pair_value(node: ast.Expression, bound: Parameters) -> Any:
     """What a pair is given: a KVQL value, or a ``pb.Expression`` for the server to compute."""
-    kind = type(node)
-    if kind is ast.Literal:
-        value = node.value  # type: ignore[union-attr]
-    elif kind is ast.Param:
-        value = bound.get(node)  # type: ignore[arg-type]
+    value: Any
+    if type(node) is ast.Literal:
+        value = node.value
+    elif type(node) is ast.Param:
+        value = bound.get(node)
     else:
         return compile_expression(node, bound)
     if type(value) in _PLAIN:
@@ -79,5 +79,5 @@ def _column_name(item: ast.Item) -> str:
     return item.expression.type.name if isinstance(item.expression, ast.Cast) else "?column?"
 
 
-def unsupported(what: str, node: ast.Statement | ast.AsOf | ast.Source, hint: str | None = None) -> Error:
+def unsupported(what: str, node: ast.Statement, hint: str | None = None) -> Error:
     return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported yet", hint=hint, span=node.span)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, final
 
 from kvql import ast, errors
 from kvql.errors import Error
@@ -18,6 +18,7 @@ _MILLISECOND: Final = timedelta(milliseconds=1)
 _NOTHING: Final[dict[str, Any]] = {}
 
 
+@final
 class Parameters:
     """The values of one call, by place and by name; remembers the highest place that a statement asked for.
 
@@ -35,9 +36,8 @@ class Parameters:
     @classmethod
     def of(cls, given: Given) -> Parameters:
         """From what a caller passed; text is refused, because a forgotten comma makes a list of letters."""
-        kind = type(given)
-        if kind is list or kind is tuple:
-            return cls(given)  # type: ignore[arg-type]
+        if type(given) is list or type(given) is tuple:
+            return cls(given)
         if given is None:
             return cls()
         if isinstance(given, Mapping):
@@ -54,12 +54,12 @@ class Parameters:
         """The KVQL value (or ``timedelta``) that stands for ``param``; 42P02 if none was given."""
         name = param.name
         try:
-            if type(name) is int:
+            if isinstance(name, int):
                 value = self._places[name]
                 if name >= self._used:
                     self._used = name + 1
             else:
-                value = self._names[name]  # type: ignore[index]
+                value = self._names[name]
         except LookupError:
             raise self._missing(param) from None
         if type(value) is str and value.isascii():
@@ -99,14 +99,12 @@ def _count(number: int, what: str) -> str:
 
 def value_of(operand: ast.Operand, parameters: Parameters) -> Any:
     """The value of a constant or a parameter."""
-    if type(operand) is ast.Literal:
-        return operand.value
-    return parameters.get(operand)  # type: ignore[arg-type]
+    return operand.value if isinstance(operand, ast.Literal) else parameters.get(operand)
 
 
 def key_of(operand: ast.Operand, parameters: Parameters) -> str:
     """A key: text and nothing else, so that 7 and '7' can never be two names of one thing."""
-    value = operand.value if type(operand) is ast.Literal else parameters.get(operand)  # type: ignore[arg-type]
+    value = operand.value if isinstance(operand, ast.Literal) else parameters.get(operand)
     if type(value) is not str:
         raise errors.error(
             errors.INVALID, f"a key must be text, not {kind_of(value)}", hint="pass str(…)", span=operand.span, part=1

@@ -47,6 +47,11 @@ def _expressions(statement: ast.Statement) -> Iterator[ast.Expression]:
             yield from statement.group_by
             yield from filter(None, [statement.having])
             yield from (order.expression for order in statement.order_by)
+            if statement.source is not None and statement.source.as_of is not None:
+                yield _moment(statement.source.as_of)
+        case ast.Restore():
+            yield from filter(None, [statement.where])
+            yield _moment(statement.as_of)
         case ast.Assert(condition=condition):
             subqueries: list[ast.Select] = []
             step_spans(condition, subqueries)
@@ -71,6 +76,12 @@ def _expressions(statement: ast.Statement) -> Iterator[ast.Expression]:
             yield from (pair.value for pair in pairs if not _is_plain(pair.value))
         case ast.UpdateKey(pair=pair):
             yield pair.value
+
+
+def _moment(node: ast.AsOf) -> ast.Expression:
+    moment = node.timestamp if node.revision is None else node.revision
+    assert moment is not None
+    return moment
 
 
 def _is_plain(node: ast.Expression) -> bool:

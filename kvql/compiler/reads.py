@@ -6,7 +6,7 @@ from typing import Any, assert_never
 
 from kvql import ast
 from kvql.compiler.expressions import PLACE, compile_expression
-from kvql.compiler.operands import AGGREGATES, name_of, projections, unsupported
+from kvql.compiler.operands import AGGREGATES, name_of, projections
 from kvql.compiler.parameters import Parameters, number_of, text_of
 from kvql.v1 import kvql_pb2 as pb
 
@@ -48,8 +48,11 @@ def select(statement: ast.Select, bound: Parameters) -> pb.SelectCommand:
         out.limit = number_of(statement.limit, bound, "LIMIT")
     if statement.offset is not None:
         out.offset = number_of(statement.offset, bound, "OFFSET")
-    if statement.source is not None:
-        out.namespace = _source(statement.source)
+    source = statement.source
+    if source is not None:
+        out.namespace, out.history = name_of(source.namespace), source.history
+        if source.as_of is not None:
+            as_of(source.as_of, bound, out.as_of)
     else:
         out.from_session = _reads_pairs(statement, out)
     return out
@@ -62,12 +65,12 @@ def _listed(node: ast.Expression, bound: Parameters, into: pb.Expression) -> Non
         into.steps[0].flags = PLACE
 
 
-def _source(source: ast.Source) -> str:
-    if source.history:
-        raise unsupported("FROM HISTORY OF", source)
-    if source.as_of is not None:
-        raise unsupported("AS OF", source.as_of)
-    return name_of(source.namespace)
+def as_of(node: ast.AsOf, bound: Parameters, into: pb.AsOf) -> None:
+    """A moment of the past; what it must be is the server's to check."""
+    if node.revision is not None:
+        compile_expression(node.revision, bound, into.revision)
+    elif node.timestamp is not None:
+        compile_expression(node.timestamp, bound, into.timestamp)
 
 
 def _reads_pairs(statement: ast.Select, out: pb.SelectCommand) -> bool:

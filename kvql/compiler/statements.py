@@ -6,6 +6,7 @@ the work. Everything else is one ``match`` over the closed union, so that the ty
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias, assert_never
 
 from kvql import ast, errors
@@ -24,16 +25,17 @@ def compile_statement(statement: ast.Statement, parameters: Given | Parameters =
     never be right), 0A000 (not carried out yet, or the business of the client that holds the files), each with its
     span. A ``Parameters`` is for texts of several statements: its owner calls ``finish`` after the last.
     """
-    shared = type(parameters) is Parameters
-    bound: Parameters = parameters if shared else Parameters.of(parameters)  # type: ignore[assignment, arg-type]
-    kind = type(statement)
-    if kind is ast.Get:
+    if type(parameters) is Parameters:
+        bound, shared = parameters, True
+    else:
+        bound, shared = Parameters.of(parameters), False
+    if type(statement) is ast.Get:
         request = pb.Request()
         keys = request.get.keys
-        for key in statement.keys:  # type: ignore[union-attr]
+        for key in statement.keys:
             keys.append(key_of(key, bound))
-    elif kind is ast.Put:
-        request = _write(statement, pb.WRITE_MODE_PUT, bound)  # type: ignore[arg-type]
+    elif type(statement) is ast.Put:
+        request = _write(statement, pb.WRITE_MODE_PUT, bound)
     else:
         request = _compile(statement, bound)
     if not shared:
@@ -90,6 +92,8 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
             return writes.update(statement, bound)
         case ast.Delete():
             return writes.delete(statement, bound)
+        case ast.Restore():
+            return writes.restore(statement, bound)
         case ast.Truncate(namespace=namespace):
             request = pb.Request(truncate=pb.TruncateCommand(namespace=name_of(namespace)))
             return commented(request, statement.comment, bound)
@@ -99,6 +103,8 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
             return _in_mode(inner, bound, pb.MODE_DRY_RUN)
         case ast.CreateNamespace():
             return pb.Request(create_namespace=_create_namespace(statement, bound))
+        case ast.AlterNamespace():
+            return pb.Request(alter_namespace=_alter_namespace(statement, bound))
         case ast.Describe(namespace=namespace):
             return pb.Request(describe=pb.DescribeCommand(namespace=name_of(namespace)))
         case ast.DropNamespace(namespace=namespace, if_exists=if_exists):
@@ -108,7 +114,7 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
 
 
 _Later: TypeAlias = (
-    ast.Restore | ast.Import | ast.Let | ast.SourceFile | ast.Watch | ast.Export | ast.AlterNamespace | ast.CreateUser
+    ast.Import | ast.Let | ast.SourceFile | ast.Watch | ast.Export | ast.CreateUser
     | ast.AlterUser | ast.DropUser | ast.CreateRole | ast.DropRole | ast.Grant | ast.GrantRole | ast.ShowUsers
     | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions | ast.CancelSession | ast.CheckAccess
 )  # fmt: skip
@@ -117,12 +123,8 @@ _Later: TypeAlias = (
 def _not_yet(statement: _Later) -> Error:
     """0A000 by name; a new statement of the union does not type-check before it is named here or compiled above."""
     match statement:
-        case ast.Restore():
-            return unsupported("RESTORE", statement)
         case ast.Watch():
             return unsupported("WATCH", statement)
-        case ast.AlterNamespace():
-            return unsupported("ALTER NAMESPACE", statement)
         case ast.CreateUser() | ast.AlterUser() | ast.DropUser() | ast.ShowUsers():
             return unsupported("managing users by statements", statement, hint="use kvql-server users")
         case ast.CreateRole() | ast.DropRole() | ast.ShowRoles():
@@ -217,14 +219,26 @@ def _transaction(
 
 def _create_namespace(statement: ast.CreateNamespace, bound: Parameters) -> pb.CreateNamespaceCommand:
     out = pb.CreateNamespaceCommand(namespace=name_of(statement.namespace), if_not_exists=statement.if_not_exists)
-    out.option_names.extend([option.name.text.lower() for option in statement.options])
-    encode_constants([_option_value(option, bound) for option in statement.options], out.option_values)
+    _options(statement.options, bound, out)
     for field in statement.fields:
         out.fields.add(
             name=encodable(field.name.text, field.name.span), type=field.type.name,
             type_arguments=[min(a, 2**32 - 1) for a in field.type.arguments], not_null=field.not_null,
         )  # fmt: skip
     return out
+
+
+def _alter_namespace(statement: ast.AlterNamespace, bound: Parameters) -> pb.AlterNamespaceCommand:
+    out = pb.AlterNamespaceCommand(namespace=name_of(statement.namespace))
+    _options(statement.options, bound, out)
+    return out
+
+
+def _options(
+    options: Iterable[ast.Option], bound: Parameters, into: pb.CreateNamespaceCommand | pb.AlterNamespaceCommand
+) -> None:
+    into.option_names.extend([option.name.text.lower() for option in options])
+    encode_constants([_option_value(option, bound) for option in options], into.option_values)
 
 
 def _option_value(option: ast.Option, bound: Parameters) -> Any:

@@ -1,4 +1,4 @@
-"""INSERT, UPDATE … SET, DELETE FROM."""
+"""INSERT, UPDATE … SET, DELETE FROM, RESTORE."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from kvql import ast, errors
 from kvql.compiler.expressions import compile_expression, encode_constants
 from kvql.compiler.operands import commented, name_of, pair_value, projections
-from kvql.compiler.parameters import Parameters, encodable, ttl_ms_of
+from kvql.compiler.parameters import Parameters, encodable, key_of, ttl_ms_of
+from kvql.compiler.reads import as_of
 from kvql.v1 import kvql_pb2 as pb
 
 
@@ -61,6 +62,18 @@ def delete(statement: ast.Delete, bound: Parameters) -> pb.Request:
     if statement.where is not None:
         compile_expression(statement.where, bound, command.where)
     projections(statement.returning, bound, command.returning)
+    return commented(request, statement.comment, bound)
+
+
+def restore(statement: ast.Restore, bound: Parameters) -> pb.Request:
+    request = pb.Request()
+    command = request.restore
+    command.keys.extend([key_of(key, bound) for key in statement.keys])
+    if statement.namespace is not None:
+        command.namespace = name_of(statement.namespace)
+    if statement.where is not None:
+        compile_expression(statement.where, bound, command.where)
+    as_of(statement.as_of, bound, command.as_of)
     return commented(request, statement.comment, bound)
 
 

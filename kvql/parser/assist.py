@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Final, NamedTuple
 
 from kvql import ast, errors
-from kvql.parser.scripts import _blank, _split, parse
+from kvql.parser.scripts import _blank, extent, parse
 from kvql.parser.tables import KEYWORDS, NAMES, ROWS, RULES, SYMBOLS
 from kvql.parser.trace import Seen, Trace, possible, skip, trace
 from kvql.span import Span
@@ -53,7 +53,7 @@ def tokens(text: str) -> list[Token]:
     found: list[Token] = []
     at = 0
     while at < len(text):
-        end = min(_split(text, at).end + 1, len(text))
+        end = min(extent(text, at).end + 1, len(text))
         found.extend(_shifted(text[at:end], at))
         at = end
     return found
@@ -88,7 +88,7 @@ def _statement_tokens(text: str) -> tuple[Token, ...]:
 
 
 def _start_of(text: str, at: int) -> int:
-    return _blank(text, at).end()  # type: ignore[union-attr]
+    return _blank(text, at).end()
 
 
 def _gap(text: str, start: int, end: int, out: list[Token]) -> None:
@@ -170,18 +170,16 @@ class Expected(NamedTuple):
     """Where the word that is being typed starts; the cursor itself between words."""
 
 
-_GROWS: Final = frozenset({"NAME", "WORD", "BAREWORD", "READ", "WRITE", "ADMIN", "HISTORY", "TIMESTAMP", "INTERVAL"})
+_GROWS: Final = frozenset(
+    {"NAME", "WORD", "BAREWORD", "READ", "WRITE", "ADMIN", "HISTORY", "TIMESTAMP", "INTERVAL", "SAVEPOINT"}
+)
 
 
 def expected(text: str, cursor: int) -> Expected:
     """What may stand at ``cursor``, where ``text[replace_start:cursor]`` is the beginning of it."""
     before = text[:cursor]
     at = 1 if before.startswith("\ufeff") else 0
-    while True:
-        split = _split(before, at)
-        if not split.closed:
-            break
-        at = split.end + 1
+    at, _ = _last(before, at)
     start = _start_of(before, at)
     if _in_comment(before, at, start):
         return Expected((), (), cursor)
@@ -219,25 +217,29 @@ def _in_comment(text: str, at: int, start: int) -> bool:
     return "--" in line and "--" in rest and skip(text, len(text) - len(rest)) == len(text) and not rest.endswith("\n")
 
 
+def _last(text: str, at: int) -> tuple[int, int]:
+    """Where the last statement starts, and where a quote or comment in it does that never ends (-1 for none)."""
+    while True:
+        split = extent(text, at)
+        if not split.closed:
+            return at, split.open_at
+        at = split.end + 1
+
+
 def is_complete(text: str) -> bool:
     """Should Enter run this? No if more text could mend it: it stops within a statement, a quote or a bracket."""
-    at = 0
-    while True:
-        split = _split(text, at)
-        if not split.closed:
-            break
-        at = split.end + 1
+    at, open_at = _last(text, 0)
     start = _start_of(text, at)
     if start >= len(text):
         return not _open_comment(text, at)
-    if split.open_at >= 0:
+    if open_at >= 0:
         return False
     seen = trace(text, start)
     return seen.complete or seen.at < len(text)
 
 
 def _open_comment(text: str, at: int) -> bool:
-    return _split(text, at).open_at >= 0
+    return extent(text, at).open_at >= 0
 
 
 # ── a server's errors ─────────────────────────────────────────────────────────────────────────────────────────────

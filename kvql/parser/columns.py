@@ -18,6 +18,7 @@ from functools import cache
 from typing import Any, Final, NamedTuple
 
 from kvql.ast import Put, Upsert
+from kvql.parser.matching import known, total
 from kvql.parser.tables import BETWEEN
 from kvql.span import Span
 from kvql.values import bare_values
@@ -34,7 +35,7 @@ _BARE: Final = (
     rf"(?![?:])(?=[^{_BREAKS}])[^{_BREAKS}\-/]*+(?:(?:-(?!-)|/(?!\*))[^{_BREAKS}\-/]*+)*+"  # no -- and no /* in it
 )
 _QUOTED: Final = r"[^']*+(?:''[^']*+)*+"
-_blank: Final = re.compile(BETWEEN).match
+_blank: Final = total(BETWEEN)
 
 _BARE_KEY, _QUOTED_KEY, _BARE_VALUE, _QUOTED_VALUE, _REST = range(1, 6)
 _GROUPS: Final = 6
@@ -102,9 +103,9 @@ class Columns:
         text, at = self._text, self._at
         match = _form(FIRST[text[at]]).match
         for _ in range(place):
-            at = match(text, at).end()  # type: ignore[union-attr]
-        start = _blank(text, at).end()  # type: ignore[union-attr]
-        own = text[start : match(text, at).end() - 1].rstrip()  # type: ignore[union-attr]
+            at = known(match(text, at)).end()
+        start = _blank(text, at).end()
+        own = text[start : known(match(text, at)).end() - 1].rstrip()
         return Span(self._offset + start, self._offset + start + len(own)), own
 
 

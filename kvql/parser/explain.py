@@ -14,6 +14,7 @@ from kvql import errors
 from kvql.errors import Error
 from kvql.parser import hints
 from kvql.parser.hints import Mistake
+from kvql.parser.matching import known
 from kvql.parser.tables import END, ROWS, scans_words
 from kvql.parser.trace import possible, trace
 from kvql.span import Span
@@ -65,7 +66,7 @@ def _word_end(text: str, at: int, *, wide: bool) -> int:
         m = _WIDE.match(text, at)
         if m is not None:
             return m.end()
-    return _TOKEN.match(text, at).end()  # type: ignore[union-attr]
+    return known(_TOKEN.match(text, at)).end()
 
 
 _OPENED: Final = re.compile(r"(?P<quote>[eExX]?')|(?P<name>\")|(?P<comment>/\*)")

@@ -91,7 +91,7 @@ def run(text: str, at: int, relative: bool, places: int) -> tuple[Any, int, int,
         m = match(text, at)
         if m is None:
             raise Refused
-        group: int = m.lastindex  # type: ignore[assignment]
+        group: int = m.lastindex  # type: ignore[assignment]  # each alternative is a group
         term: Any = terms[group]
         if term == -1:
             word = m[group]
@@ -128,7 +128,7 @@ def run(text: str, at: int, relative: bool, places: int) -> tuple[Any, int, int,
             if term == END and state == END_STATE:
                 return value, first, base + last, m.end(), tokens
             stack += (state, value, start)
-            action = rows[state].get(term)  # type: ignore[assignment]
+            action = rows[state].get(term)  # type: ignore[assignment]  # None goes no further
             if action is None:
                 raise Refused
         start, at = m.span(group)

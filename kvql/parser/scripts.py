@@ -17,7 +17,9 @@ from kvql.parser import checks, columns, shapes
 from kvql.parser.columns import Columns
 from kvql.parser.explain import explain
 from kvql.parser.loop import Refused
-from kvql.parser.tables import BETWEEN, SKIP
+from kvql.parser.matching import total
+from kvql.parser.tables import BETWEEN, SKIP, STRING
+from kvql.parser.trace import acceptable, trace
 from kvql.span import Span
 
 STATEMENT_MAX: Final = 4 * 1024 * 1024
@@ -35,14 +37,15 @@ class Parsed(NamedTuple):
     """Its own text, without the ``;``. The spans of its nodes and of its error count from here."""
 
 
-_blank: Final = re.compile(BETWEEN).match
+_blank: Final = total(BETWEEN)
 # In a text that goes on: a comment to the end of the line is only over where the line is.
-_blank_lines: Final = re.compile(r"(?:[\s;]++|--[^\n]*+\n|/\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/)*+").match
+_blank_lines: Final = total(r"(?:[\s;]++|--[^\n]*+\n|/\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/)*+")
 _closed: Final = re.compile(rf"{SKIP};").match
 _LEADING_MARK: Final = "\ufeff"
 
 # One piece of a text that holds no `;` of its own: a quoted text, a comment, a run of anything else. A quote in a word
-# (it's) opens nothing: there the mistake is the quote, and the next statement should not pay for it.
+# (it's) opens nothing: there the mistake is the quote, and the next statement should not pay for it. Behind a word
+# that is a token by itself (GET'a') it does, and only the loop can tell; see ``extent``.
 _PIECE: Final = re.compile(
     r"""[^;'"/\-eE\w]++
     | (?:(?<!\w)[eE])'[^'\\]*+(?:(?:\\[\s\S]|'')[^'\\]*+)*+'
@@ -52,7 +55,8 @@ _PIECE: Final = re.compile(
     | --[^\n]*+
     | /\*[^*]*+\*++(?:[^/*][^*]*+\*++)*+/
     | (?P<open>(?<!\w)[eExX]?'|"|/\*)
-    | \w++'?
+    | (?P<glued>\w++')
+    | \w++
     | [^;]""",
     re.VERBOSE,
 )
@@ -65,19 +69,35 @@ class _Split(NamedTuple):
     """Is there a ``;``?"""
     open_at: int
     """Where a quote or comment starts that never ends; -1 for none."""
+    glued: bool
+    """Is there a quote right behind a word?"""
+
+
+def extent(text: str, at: int) -> _Split:
+    """The end of the statement at ``at``, which the loop has refused or not seen: by its tokens as far as the loop
+    understands them, and by quotes and comments alone from there."""
+    split = _split(text, at)
+    if not split.glued:
+        return split
+    seen = trace(text, at)
+    behind = seen.tokens[-1].end if seen.tokens else at
+    if text[seen.at : seen.at + 1] == "'" and STRING in acceptable(seen.stack):
+        return _Split(len(text), False, seen.at, True)  # a text may stand here, and this one was not taken: it goes on
+    return _split(text, behind)
 
 
 def _split(text: str, at: int) -> _Split:
     """The end of the statement at ``at`` by its quotes and comments alone."""
-    opened = -1
+    opened, glued = -1, False
     while at < len(text):
         m = _PIECE.match(text, at)
         if m is None:
-            return _Split(at, True, opened)
+            return _Split(at, True, opened, glued)
         if m["open"] and opened < 0:
             opened = at
+        glued = glued or m["glued"] is not None
         at = m.end()
-    return _Split(at, False, opened)
+    return _Split(at, False, opened, glued)
 
 
 def parse(text: str) -> tuple[Statement, ...]:
@@ -99,7 +119,7 @@ def parse(text: str) -> tuple[Statement, ...]:
         found.append(node)
         if "?" in text:
             places = checks.places(node, places)
-        at = _blank(text, at_next).end()  # type: ignore[union-attr]
+        at = _blank(text, at_next).end()
     return tuple(found)
 
 
@@ -110,7 +130,7 @@ def parse_script(text: str) -> Iterator[Parsed]:
 
 def _start(text: str) -> int:
     at = 1 if text.startswith(_LEADING_MARK) else 0
-    return _blank(text, at).end()  # type: ignore[union-attr]
+    return _blank(text, at).end()
 
 
 def _check(node: Any, text: str, start: int, end: int, tokens: int) -> None:
@@ -167,13 +187,13 @@ class _Reader:
         run, blank, firsts = shapes.run, _blank, self._firsts
         while True:
             text, before = self._text, self._at
-            at = blank(text, before).end()  # type: ignore[union-attr]
+            at = blank(text, before).end()
             # the loop's fast way: as long as whole statements are here, nothing but parsing happens
             while text.find(";", at) >= 0:
                 if text[at] in firsts and (taken := self._columns(at)) is not None:
                     yield taken
                     before = taken.end
-                    at = blank(text, before).end()  # type: ignore[union-attr]
+                    at = blank(text, before).end()
                     continue
                 try:
                     node, start, end, following, tokens = run(text, at, True, 0)
@@ -186,7 +206,7 @@ class _Reader:
                 span = tuple.__new__(Span, (start + self._offset, end + self._offset))
                 yield tuple.__new__(Parsed, (node, None, span, text[start:end]))
                 before = following
-                at = blank(text, before).end()  # type: ignore[union-attr]
+                at = blank(text, before).end()
             self._at = self._start(before)
             done = yield from self._slow()
             if done:
@@ -204,7 +224,7 @@ class _Reader:
     def _start(self, at: int) -> int:
         """Where the next statement starts, or a comment that is not all here."""
         found = _blank(self._text, at) if self._ended else _blank_lines(self._text, at)
-        return found.end()  # type: ignore[union-attr]
+        return found.end()
 
     def _more(self) -> bool:
         """Fetch text, at least as much as is waiting, so that a long statement is not tried again for each piece."""
@@ -227,7 +247,7 @@ class _Reader:
     def _slow(self) -> Generator[Parsed, None, bool]:
         """One statement that the fast way did not take: the last one, one that is not all here, or a wrong one."""
         start = self._start(self._at)
-        split = _split(self._text, start)
+        split = extent(self._text, start)
         # an open quote may hold the `;` that was found: only more text can tell, and only the loop where it ends
         if (not split.closed or split.open_at >= 0) and not self._ended and len(self._text) - start <= STATEMENT_MAX:
             self._at = start

@@ -230,8 +230,7 @@ class _Program:
     def compile(self) -> Fill:
         source = "\n".join(["def fill(m, d, places):", "    r = m.regs", *self._lines, f"    return {self.result}"])
         scope = dict(self._names)
-        # numbers and our own names only (see above), like the methods that dataclasses write
-        exec(source, scope)  # noqa: S102
+        exec(source, scope)  # noqa: S102 - numbers and our own names only (see above), as dataclasses do
         made: Fill = scope["fill"]
         return made
 

@@ -28,6 +28,7 @@ JSON: Final = 1 << 20
 """Added to the target of a shift that opens a JSON literal."""
 
 _IDS: Final = {name: i for i, name in enumerate(NAMES)}
+STRING: Final = _IDS["STRING"]
 _NAME: Final = _IDS["NAME"]
 _WIDE: Final = frozenset({_IDS["BAREWORD"], _IDS["WORD"]})
 _PARAMS: Final = frozenset({_IDS["PARAM"], _IDS["WPARAM"]})

@@ -6,11 +6,11 @@ the way of a statement that is simply carried out.
 
 from __future__ import annotations
 
-import re
 from typing import Final, NamedTuple
 
 from kvql import errors
 from kvql.parser.loop import RECIPES, STACK_MAX
+from kvql.parser.matching import total
 from kvql.parser.tables import (
     END,
     END_STATE,
@@ -26,7 +26,7 @@ from kvql.parser.tables import (
 )
 from kvql.values import Json
 
-_skip: Final = re.compile(SKIP).match
+_skip: Final = total(SKIP)
 
 
 class Seen(NamedTuple):
@@ -59,7 +59,7 @@ class Trace(NamedTuple):
 
 def skip(text: str, at: int) -> int:
     """Past white space and comments."""
-    return _skip(text, at).end()  # type: ignore[union-attr]
+    return _skip(text, at).end()
 
 
 def trace(text: str, at: int, end: int | None = None) -> Trace:

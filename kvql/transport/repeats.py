@@ -49,8 +49,8 @@ class Repeats:
             exchange.key = request.idempotency_key
             return
         if exchange.kind == "transaction":
-            if request.transaction.action != pb.TransactionCommand.COMMIT:
-                return
+            if not inside or request.transaction.action != pb.TransactionCommand.COMMIT:
+                return  # a COMMIT of nothing is answered with a notice
         elif inside or exchange.kind not in _WRITES or request.mode or _is_run(request):
             return
         if self._free:

@@ -39,7 +39,7 @@ BATCH_BYTES_MAX: Final = 1024 * 1024
 QUICK_PAIRS_MAX: Final = 64
 _READS: Final = frozenset({"get", "has", "list", "namespaces", "select", "assertion"})
 _STREAMED: Final = frozenset({"list", "select", "text"})
-_SLOW: Final = _STREAMED | {"namespaces", "drop_namespace", "truncate", "assertion"}
+_SLOW: Final = _STREAMED | {"namespaces", "drop_namespace", "truncate", "assertion", "restore"}
 """What the server may be long about, while it goes on with other lanes."""
 _ENDS: Final = (pb.TransactionCommand.COMMIT, pb.TransactionCommand.ROLLBACK)
 

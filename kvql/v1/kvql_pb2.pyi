@@ -530,6 +530,8 @@ class Request(_message.Message):
     TRUNCATE_FIELD_NUMBER: _builtins.int
     DESCRIBE_FIELD_NUMBER: _builtins.int
     ASSERTION_FIELD_NUMBER: _builtins.int
+    RESTORE_FIELD_NUMBER: _builtins.int
+    ALTER_NAMESPACE_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the client, unique among its requests in flight. 0 in Execute and Select."""
     lane: _builtins.int
@@ -594,6 +596,10 @@ class Request(_message.Message):
     def describe(self) -> Global___DescribeCommand: ...
     @_builtins.property
     def assertion(self) -> Global___AssertCommand: ...
+    @_builtins.property
+    def restore(self) -> Global___RestoreCommand: ...
+    @_builtins.property
+    def alter_namespace(self) -> Global___AlterNamespaceCommand: ...
     def __init__(
         self,
         *,
@@ -626,12 +632,14 @@ class Request(_message.Message):
         truncate: Global___TruncateCommand | None = ...,
         describe: Global___DescribeCommand | None = ...,
         assertion: Global___AssertCommand | None = ...,
+        restore: Global___RestoreCommand | None = ...,
+        alter_namespace: Global___AlterNamespaceCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["assertion", b"assertion", "command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "insert", b"insert", "list", b"list", "namespaces", b"namespaces", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "insert", b"insert", "list", b"list", "namespaces", b"namespaces", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assertion", b"assertion", "command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "repeat_key", b"repeat_key", "repeat_sequence", b"repeat_sequence", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "repeat_key", b"repeat_key", "repeat_sequence", b"repeat_sequence", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text", "insert", "update_rows", "delete_rows", "truncate", "describe", "assertion"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text", "insert", "update_rows", "delete_rows", "truncate", "describe", "assertion", "restore", "alter_namespace"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -1049,6 +1057,38 @@ class Ordering(_message.Message):
 Global___Ordering: _TypeAlias = Ordering  # noqa: Y015
 
 @_typing.final
+class AsOf(_message.Message):
+    """A moment of the past. Neither expression names a column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REVISION_FIELD_NUMBER: _builtins.int
+    TIMESTAMP_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def revision(self) -> Global___Expression:
+        """An INTEGER: what was there when that revision had been committed."""
+
+    @_builtins.property
+    def timestamp(self) -> Global___Expression:
+        """A TIMESTAMP, or a text that reads as one: what was there then."""
+
+    def __init__(
+        self,
+        *,
+        revision: Global___Expression | None = ...,
+        timestamp: Global___Expression | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["point", b"point", "revision", b"revision", "timestamp", b"timestamp"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["point", b"point", "revision", b"revision", "timestamp", b"timestamp"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_point: _TypeAlias = _typing.Literal["revision", "timestamp"]  # noqa: Y015
+    _WhichOneofArgType_point: _TypeAlias = _typing.Literal["point", b"point"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_point) -> _WhichOneofReturnType_point | None: ...
+
+Global___AsOf: _TypeAlias = AsOf  # noqa: Y015
+
+@_typing.final
 class SelectCommand(_message.Message):
     """SELECT."""
 
@@ -1065,6 +1105,8 @@ class SelectCommand(_message.Message):
     ORDER_BY_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     OFFSET_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    HISTORY_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """Without a source and with from_session false: one row (SELECT 1 + 2)."""
     from_session: _builtins.bool
@@ -1073,6 +1115,8 @@ class SelectCommand(_message.Message):
     group_all: _builtins.bool
     limit: _builtins.int
     offset: _builtins.int
+    history: _builtins.bool
+    """FROM HISTORY OF ns: every known state of every pair, with the column `event`. Not together with as_of."""
     @_builtins.property
     def projections(self) -> _containers.RepeatedCompositeFieldContainer[Global___Projection]: ...
     @_builtins.property
@@ -1083,6 +1127,10 @@ class SelectCommand(_message.Message):
     def having(self) -> Global___Expression: ...
     @_builtins.property
     def order_by(self) -> _containers.RepeatedCompositeFieldContainer[Global___Ordering]: ...
+    @_builtins.property
+    def as_of(self) -> Global___AsOf:
+        """FROM ns AS OF: the namespace as it was. Its expression counts last among the statement's steps."""
+
     def __init__(
         self,
         *,
@@ -1097,10 +1145,12 @@ class SelectCommand(_message.Message):
         order_by: _abc.Iterable[Global___Ordering] | None = ...,
         limit: _builtins.int | None = ...,
         offset: _builtins.int | None = ...,
+        as_of: Global___AsOf | None = ...,
+        history: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "having", b"having", "limit", b"limit", "offset", b"offset", "where", b"where"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "as_of", b"as_of", "having", b"having", "limit", b"limit", "offset", b"offset", "where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "distinct", b"distinct", "from_session", b"from_session", "group_all", b"group_all", "group_by", b"group_by", "having", b"having", "limit", b"limit", "namespace", b"namespace", "offset", b"offset", "order_by", b"order_by", "projections", b"projections", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "_offset", b"_offset", "as_of", b"as_of", "distinct", b"distinct", "from_session", b"from_session", "group_all", b"group_all", "group_by", b"group_by", "having", b"having", "history", b"history", "limit", b"limit", "namespace", b"namespace", "offset", b"offset", "order_by", b"order_by", "projections", b"projections", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
@@ -1307,6 +1357,44 @@ class TruncateCommand(_message.Message):
 Global___TruncateCommand: _TypeAlias = TruncateCommand  # noqa: Y015
 
 @_typing.final
+class RestoreCommand(_message.Message):
+    """RESTORE: what has changed since becomes what it was, in one commit; what was absent then is deleted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KEYS_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    AS_OF_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """RESTORE FROM ns: without keys. Empty for the namespace in use."""
+    @_builtins.property
+    def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """RESTORE k, …: of the namespace in use; 02000 if one was absent then and is absent now."""
+
+    @_builtins.property
+    def where(self) -> Global___Expression:
+        """The pairs for which it is TRUE, then or now; all without it. Not together with keys."""
+
+    @_builtins.property
+    def as_of(self) -> Global___AsOf: ...
+    def __init__(
+        self,
+        *,
+        keys: _abc.Iterable[_builtins.str] | None = ...,
+        namespace: _builtins.str = ...,
+        where: Global___Expression | None = ...,
+        as_of: Global___AsOf | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of", b"as_of", "keys", b"keys", "namespace", b"namespace", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestoreCommand: _TypeAlias = RestoreCommand  # noqa: Y015
+
+@_typing.final
 class DescribeCommand(_message.Message):
     """DESCRIBE: rows `kind` (owner, field, setting), `name`, `value`."""
 
@@ -1458,6 +1546,35 @@ class CreateNamespaceCommand(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CreateNamespaceCommand: _TypeAlias = CreateNamespaceCommand  # noqa: Y015
+
+@_typing.final
+class AlterNamespaceCommand(_message.Message):
+    """ALTER NAMESPACE n SET (…): the other options stay. NULL takes an option back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    OPTION_NAMES_FIELD_NUMBER: _builtins.int
+    OPTION_VALUES_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    @_builtins.property
+    def option_names(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def option_values(self) -> Global___Values: ...
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        option_names: _abc.Iterable[_builtins.str] | None = ...,
+        option_values: Global___Values | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["option_values", b"option_values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "option_names", b"option_names", "option_values", b"option_values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AlterNamespaceCommand: _TypeAlias = AlterNamespaceCommand  # noqa: Y015
 
 @_typing.final
 class FieldDefinition(_message.Message):

@@ -60,7 +60,8 @@ class Access:
         if record is not None and (admin or record.owner == principal.name):
             return record
         if record is None and principal.local and name == self._start_namespace:
-            return Namespace(principal.name)  # where an in-process session starts reads as empty before the first write
+            # where an in-process session starts reads as empty before the first write
+            return Namespace(principal.name, since=transaction.revision)
         raise no_such_namespace(name)
 
     async def writable(self, transaction: Transaction, principal: Principal, name: str) -> tuple[Namespace, bool]:
@@ -77,7 +78,10 @@ class Access:
             )  # fmt: skip
         if record is not None:
             raise taken(name)
-        return Namespace(principal.name), True
+        if name in transaction.writes.cleared:
+            # dropped by this transaction: what others write to it until the commit would be younger than ``since``
+            transaction.guard(name)
+        return Namespace(principal.name, since=transaction.revision), True
 
 
 def no_such_namespace(name: str) -> Error:

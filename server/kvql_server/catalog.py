@@ -38,6 +38,9 @@ class Namespace(msgspec.Struct, frozen=True, omit_defaults=True):
     owner: str
     options: dict[str, Any] = {}
     fields: tuple[Field, ...] = ()
+    since: int = 0
+    """The namespace was created after this revision. Whatever is known of its name up to then is another namespace's,
+    perhaps another owner's, and no reader of the past may see it. 0: of a release that did not say."""
 
 
 class User(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -57,6 +60,12 @@ _Record = TypeVar("_Record", Namespace, User)
 def encode(record: Namespace | User) -> Json:
     """The record as the value of its pair."""
     return Json.dump(msgspec.to_builtins(record))
+
+
+def decode_namespace(value: Any) -> Namespace:
+    """The record that ``encode`` made a value."""
+    assert isinstance(value, Json)
+    return msgspec.json.decode(value.text, type=Namespace)
 
 
 class Catalog:

@@ -17,6 +17,9 @@ FOLDER: Final = 15
 STOPPED: Final = 16
 TORN: Final = 17
 """The end of the log is as a crash leaves it; the next start puts that right."""
+FULL: Final = 18
+DISK: Final = 19
+"""The disk fails while the store is opened; what is on it was not judged."""
 
 
 def fail(message: str, code: int) -> NoReturn:

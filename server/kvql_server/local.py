@@ -34,6 +34,7 @@ class _Shared:
     def __init__(self, engine: Any, clock: SystemClock) -> None:
         self.engine = engine
         self.executor = Executor(engine, clock, start_namespace=START_NAMESPACE)
+        step(self.executor.start())
         self.lock = threading.RLock()
         self.users = 0
 
@@ -82,8 +83,12 @@ def _open_engine(place: str, clock: SystemClock) -> Any:
             str(e),
             hint="another program has the folder open; a running server is reached by kvql://",
         ) from e
-    except base.EngineError as e:
+    except base.Corrupted as e:
         raise errors.error(errors.CORRUPTED, str(e)) from e
+    except base.StoreFull as e:
+        raise errors.error(errors.DISK_FULL, str(e)) from e
+    except base.EngineError as e:
+        raise errors.error(errors.CANNOT_CONNECT, str(e)) from e
     except OSError as e:
         raise errors.error(errors.CANNOT_CONNECT, f"cannot open the folder {place}: {e.strerror}") from e
 

@@ -17,6 +17,7 @@ from kvql.errors import Error
 from kvql_server import audit, config, users
 from kvql_server.catalog import ADMIN
 from kvql_server.clock import SystemClock
+from kvql_server.exits import USERS
 from kvql_server.exits import fail as _fail
 from kvql_server.settings import Settings
 from kvql_server.tools.commands import backup, status, verify
@@ -105,21 +106,25 @@ def users_group() -> None:
 def _on_store(data: str | None, act: Callable[[Any], Coroutine[Any, Any, int]]) -> None:
     """Open the store of a server that does not run, act, and wait until it is durable."""
     settings = _settings({"data": data}, None)
+    from kvql_server.engines import base
     from kvql_server.service import serving
 
     async def run() -> None:
         engine = serving.open_engine(settings, SystemClock())
         try:
-            await engine.synced(await act(engine))
-        finally:
-            await engine.close()
+            try:
+                await engine.synced(await act(engine))
+            finally:
+                await engine.close()
+        except base.EngineError as e:
+            raise serving.engine_failed(e) from e
 
     try:
         asyncio.run(run())
     except serving.StartError as e:
         _fail(str(e), e.code)
     except users.UsersFileError as e:
-        _fail(str(e), serving.USERS)
+        _fail(str(e), USERS)
     except Error as e:
         _fail(e.message + (f" ({e.hint})" if e.hint else ""), 1)
 

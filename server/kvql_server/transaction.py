@@ -33,7 +33,7 @@ from kvql_server.engines.base import (
     Snapshot,
     Unchanged,
 )
-from kvql_server.write_set import Mark, WriteSet
+from kvql_server.write_set import Mark, PutAnew, WriteSet
 
 
 class Pending(msgspec.Struct, frozen=True, gc=False):
@@ -138,7 +138,8 @@ class Transaction:
         return [await self._pending(write, cleared) if isinstance(write, Put) else None for write in found]
 
     async def _pending(self, put: Put, cleared: bool) -> Pending:
-        before = None if cleared else await self._snapshot.get(put.namespace, put.key)
+        anew = cleared or isinstance(put, PutAnew)
+        before = None if anew else await self._snapshot.get(put.namespace, put.key)
         return Pending(
             put.value, 0, 1 if before is None else before.version + 1,
             self.time if before is None else before.created_at, self.time, self.user, self.writes.comment,
@@ -185,6 +186,10 @@ class Transaction:
         """See ``Snapshot.kinds``."""
         return None if namespace in self.writes.writes else self._snapshot.kinds(namespace)
 
+    def guard(self, namespace: str) -> None:
+        """Commit only if nobody else changed anything in the namespace."""
+        self._saw_range(namespace, "", None)
+
     def _saw_range(self, namespace: str, start: str, end: str | None) -> None:
         if self._tracked:
             self._ranges.add((namespace, start, end))
@@ -204,7 +209,9 @@ class Transaction:
 
     def put(self, namespace: str, key: str, value: Any, expires_at: int | None) -> None:
         self._check_writable()
-        self.writes.add(Put(namespace, key, value, expires_at), encoded_size(value))
+        own = self.writes.of(namespace).get(key)
+        anew = own is not None and (isinstance(own, PutAnew) or not self._lives(own))
+        self.writes.add((PutAnew if anew else Put)(namespace, key, value, expires_at), encoded_size(value))
 
     def delete(self, namespace: str, key: str) -> None:
         self._check_writable()

@@ -16,6 +16,10 @@ _ENTRY_BYTES: Final = 100
 """What a pair costs in the write set beside its value: a round figure for the limit."""
 
 
+class PutAnew(Put, frozen=True, gc=False, array_like=True):
+    """A put of a key that its transaction had deleted, or let expire, before: whatever was there, this pair is new."""
+
+
 class Mark(NamedTuple):
     """A write set at one moment: how long the log was then, and what goes along with the writes."""
 
@@ -106,10 +110,18 @@ class WriteSet:
             raise errors.error(errors.LIMIT, f"the writes of a transaction have at most {self.bytes_max:,} bytes")
 
     def all(self) -> list[Write]:
-        """In an order that gives what was meant."""
+        """In an order that gives what was meant, in the words of engines."""
         out: list[Write] = [Clear(namespace) for namespace in self.cleared]
         for own in self.writes.values():
-            out += own.values()
+            if PutAnew not in set(map(type, own.values())):
+                out += own.values()
+                continue
+            for key, write in own.items():
+                if isinstance(write, PutAnew):
+                    # the engine sees the old pair go, and so counts and dates the new one from here on
+                    out += (Delete(write.namespace, key), Put(write.namespace, key, write.value, write.expires_at))
+                else:
+                    out.append(write)
         return out
 
     def forget_all(self) -> None:

@@ -7,6 +7,7 @@ the prompt wait.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Final, Protocol
 
@@ -33,6 +34,9 @@ COLUMNS: Final = (
     "size",
 )
 """The columns of every pair (LANGUAGE §1)."""
+EVENT: Final = "event"
+"""The one more that FROM HISTORY OF has."""
+_HISTORY: Final = re.compile(r"\bFROM\s+HISTORY\s+OF\b", re.IGNORECASE)
 
 
 class Names(Protocol):
@@ -61,7 +65,8 @@ class KvqlCompleter(Completer):
             shown = keyword.lower() if prefix.islower() else keyword
             yield Completion(shown, start, display_meta="keyword")
         if "column" in wanted.notions:
-            for name in _matching(COLUMNS, prefix.lower(), exact=True):
+            columns = (*COLUMNS, EVENT) if _HISTORY.search(text) else COLUMNS
+            for name in _matching(columns, prefix.lower(), exact=True):
                 yield Completion(name, start, display_meta="column")
         if "namespace" in wanted.notions:
             for name in _matching(self._names.namespaces(), prefix, exact=True):

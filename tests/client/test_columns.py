@@ -30,7 +30,7 @@ class Recorded:
             self.requests.append(request.SerializeToString(deterministic=True))
             return submit(request, apart=apart)
 
-        self.client._transport.submit = recording  # type: ignore[method-assign]
+        self.client._transport.submit = recording
 
     def run(self, items: Iterable[Any]) -> tuple[list[Any], list[bytes], list[Any]]:
         """The outcome of each statement, what was sent, and what the store then holds."""

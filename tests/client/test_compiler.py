@@ -24,7 +24,7 @@ def pair(key: object, value: object) -> ast.Pair:
 
 
 def _operand(x: object) -> typing.Any:
-    return x if isinstance(x, L | P | ast.Chain | ast.JsonObject) else L(x)  # type: ignore[arg-type]
+    return x if isinstance(x, L | P | ast.Chain | ast.JsonObject) else L(x)
 
 
 def refusal(statement: ast.Statement, parameters: typing.Any = None) -> errors.Error:
@@ -269,7 +269,7 @@ def test_one_set_of_parameters_for_several_statements() -> None:
 def test_trees_made_by_hand_are_checked() -> None:
     assert refusal(ast.Use(N(""))).sqlstate == "22023"
     assert refusal(ast.Get((L("\ud800"),))).sqlstate == "22023"
-    assert refusal(ast.Put((pair("k", object()),))).sqlstate == "22023"  # type: ignore[arg-type]
+    assert refusal(ast.Put((pair("k", object()),))).sqlstate == "22023"
     big = compile_statement(ast.Put((pair("k", 2**70), pair("l", 1))))
     assert decode_values(big.write.values) == [Decimal(2**70), 1]
 
@@ -278,9 +278,7 @@ def test_trees_made_by_hand_are_checked() -> None:
 
 SPAN = Span(3, 9)
 LATER: list[ast.Statement] = [
-    ast.Restore(ast.AsOf(revision=L(1)), keys=(L("a"),), span=SPAN),
     ast.Watch(span=SPAN),
-    ast.AlterNamespace(N("n"), (), span=SPAN),
     ast.CreateUser(N("u"), L("p"), span=SPAN),
     ast.AlterUser(N("u"), L("p"), span=SPAN),
     ast.DropUser(N("u"), span=SPAN),
@@ -308,11 +306,26 @@ def test_statements_of_later_releases_are_refused_by_name(statement: ast.Stateme
     assert isinstance(error, errors.NotSupportedError) and "is not supported" in error.message
 
 
-def test_parts_of_select_that_are_not_carried_out() -> None:
-    source = ast.Source(N("n"), as_of=ast.AsOf(revision=L(1), span=SPAN))
-    assert refusal(ast.Select((ast.Item(ast.Star()),), source=source)).span == SPAN
-    history = ast.Source(N("n"), history=True, span=SPAN)
-    assert refusal(ast.Select((ast.Item(ast.Star()),), source=history)).sqlstate == "0A000"
+def test_the_past() -> None:
+    """A revision and a time travel as programs, so that the server checks them, and tells where they stood."""
+    star = (ast.Item(ast.Star()),)
+    past = ast.AsOf(revision=ast.Param(0))
+    command = compile_statement(ast.Select(star, source=ast.Source(N("n"), as_of=past)), [7]).select
+    assert (command.namespace, command.history, command.as_of.WhichOneof("point")) == ("n", False, "revision")
+    assert list(command.as_of.revision.constants.integers) == [7]
+    command = compile_statement(ast.Select(star, source=ast.Source(N("n"), history=True))).select
+    assert command.history and not command.HasField("as_of")
+    restore = compile_statement(ast.Restore(past, (L("a"), ast.Param(1)), comment=L("why")), [7, "b"])
+    assert (list(restore.restore.keys), restore.comment) == (["a", "b"], "why")
+    where = ast.Compare("=", ast.Column(("key",)), L("a"))
+    when = ast.AsOf(timestamp=ast.Call("now", span=SPAN))
+    statement = ast.Restore(when, namespace=N("n"), where=where)
+    command = compile_statement(statement).restore
+    assert command.namespace == "n" and not command.keys
+    assert (len(command.where.steps), len(command.as_of.timestamp.steps)) == (3, 1)
+    assert span_of(statement, 4, pb.PART_STEP) == SPAN
+    altered = compile_statement(ast.AlterNamespace(N("n"), (ast.Option(N("History"), L("1h")),))).alter_namespace
+    assert (altered.namespace, list(altered.option_names)) == ("n", ["history"])
 
 
 def test_every_statement_of_the_language_is_compiled_or_refused_by_name() -> None:
@@ -322,5 +335,6 @@ def test_every_statement_of_the_language_is_compiled_or_refused_by_name() -> Non
         ast.ShowNamespaces, ast.Use, ast.Expire, ast.Persist, ast.Select, ast.Begin, ast.Commit, ast.Rollback,
         ast.Savepoint, ast.Release, ast.Assert, ast.CreateNamespace,
         ast.DropNamespace, ast.Insert, ast.Update, ast.Delete, ast.Truncate, ast.Describe, ast.Explain, ast.DryRun,
+        ast.Restore, ast.AlterNamespace,
     }  # fmt: skip
     assert compiled | {type(s) for s in LATER} == set(typing.get_args(ast.Statement))

@@ -18,7 +18,7 @@ GET = ast.Get((L("a"),))
 
 
 def put(key: str, value: object) -> ast.Put:
-    return ast.Put((ast.Pair(L(key), L(value)),))  # type: ignore[arg-type]
+    return ast.Put((ast.Pair(L(key), L(value)),))
 
 
 @pytest.fixture

@@ -210,7 +210,7 @@ def test_many_tasks_on_one_connection(shared: Server) -> None:
     async def main() -> None:
         async with kvql.aio.connect(f"{shared.url}/shop", password=PASSWORD, ca=str(shared.ca)) as con:
             await con.execute("PUT a 1")
-            start = con._shared.transport.batches  # type: ignore[attr-defined]
+            start = con._shared.transport.batches
 
             async def task(number: int) -> None:
                 for i in range(10):
@@ -218,7 +218,7 @@ def test_many_tasks_on_one_connection(shared: Server) -> None:
                     assert (await con.execute("GET ?", [f"k{number}-{i}"])).rows == [(f"k{number}-{i}", i)]
 
             await asyncio.gather(*(task(n) for n in range(64)))
-            assert con._shared.transport.batches - start < 100, "1,280 statements"  # type: ignore[attr-defined]
+            assert con._shared.transport.batches - start < 100, "1,280 statements"
 
     asyncio.run(main())
 

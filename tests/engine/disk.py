@@ -1,7 +1,9 @@
 """A file layer in memory that knows what is on the disk and what is only on its way there.
 
-A crash keeps what was synced; of writes that were not, any subset, torn anywhere, may have arrived; of names that were
-created, renamed or removed since the folder was synced, any prefix. ``crashed`` makes one such outcome.
+A crash keeps what was synced. Of the changes of a file since its sync (writes, sizes), and of the names that were
+created, renamed or removed since the folder's sync, any may have arrived and any may be lost, in any order:
+``pending`` and ``namings`` hold them, ``fates`` says what may become of them. The death of the process alone loses
+nothing of either.
 """
 
 from __future__ import annotations
@@ -10,68 +12,95 @@ import errno
 import os
 import random
 from collections.abc import Callable
+from typing import NamedTuple
 
 from kvql_server.engines import base
 
+ALLOCATE_MAX = 1 << 13
+"""The engine asks for megabytes; the rest comes as it is written, and reads as zeros or not at all until then."""
+MUTATING = frozenset(("create", "rename", "remove", "sync_folder", "write", "allocate", "truncate", "sync"))
+
+
+class Change(NamedTuple):
+    """Of a file: bytes at an offset; or, with None, that the file ends at ``offset``."""
+
+    offset: int
+    data: bytes | None
+
+
+class Naming(NamedTuple):
+    """Of the folder: ``gone`` is no name any more, ``path`` is one of ``inode``; a rename is both at once."""
+
+    gone: str | None
+    path: str | None
+    inode: Inode
+
 
 class Inode:
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.durable = bytearray()
-        self.pending: list[tuple[str, int, bytes]] = []  # since the last sync
+    def __init__(self, durable: bytes = b"") -> None:
+        self.data = bytearray(durable)
+        self.durable = durable
+        self.pending: list[Change] = []  # since the last sync
 
-    def lose(self, rng: random.Random) -> None:
-        """What a crash leaves: the durable bytes, and of the pending operations what ``rng`` says."""
-        data = bytearray(self.durable)
-        mode = rng.choice(["none", "prefix", "torn", "subset", "only last"])
-        operations = self.pending
-        keep = set(range(len(operations)))
-        if mode == "none":
-            keep = set()
-        elif mode in ("prefix", "torn") and operations:
-            keep = set(range(rng.randrange(len(operations) + 1)))
-        elif mode == "subset":
-            keep = {n for n in keep if rng.random() < 0.5}
-        elif mode == "only last":
-            keep = {len(operations) - 1}
-        for number, (kind, offset, payload) in enumerate(operations):
-            if kind == "size":
-                _resize(data, offset)
-            elif number in keep:
-                if mode == "torn" and number == max(keep):
-                    payload = payload[: rng.choice([1, 4, 8, 9, len(payload) // 2, len(payload) - 1])]
-                if mode == "subset" and len(payload) > 1024 and rng.random() < 0.5:
-                    hole = rng.randrange(len(payload) // 512) * 512
-                    payload = payload[:hole] + bytes(512) + payload[hole + 512 :]
-                if len(data) < offset + len(payload):
-                    _resize(data, offset + len(payload))
-                data[offset : offset + len(payload)] = payload
-            elif len(data) < offset + len(payload) and rng.random() < 0.5:
-                _resize(data, offset + len(payload))
-        self.data, self.durable, self.pending = data, bytearray(data), []
+    def copy(self) -> Inode:
+        new = Inode()
+        new.data, new.durable, new.pending = bytearray(self.data), self.durable, list(self.pending)
+        return new
+
+    def change(self, change: Change) -> None:
+        apply(self.data, change)
+        self.pending.append(change)
 
 
-def _resize(data: bytearray, size: int) -> None:
+def apply(data: bytearray, change: Change) -> None:
+    offset, written = change
+    if written is None:
+        resize(data, offset)
+        return
+    if len(data) < offset:
+        resize(data, offset)
+    data[offset : offset + len(written)] = written
+
+
+def resize(data: bytearray, size: int) -> None:
     if size < len(data):
         del data[size:]
     else:
         data.extend(bytes(size - len(data)))
 
 
+def rename_in(names: dict[str, Inode], naming: Naming) -> None:
+    if naming.gone is not None and names.get(naming.gone) is naming.inode:
+        del names[naming.gone]
+    if naming.path is not None:
+        names[naming.path] = naming.inode
+
+
 class Disk:
-    """:class:`Files`. ``on_call(name, path)`` may raise OSError, or return a number of bytes for a short write."""
+    """:class:`Files`. ``on_call(name, path)`` is asked before anything is done; it may raise OSError, or return a
+    number of bytes for a short write."""
 
     def __init__(self) -> None:
         self.names_now: dict[str, Inode] = {}
         self.names_durable: dict[str, Inode] = {}
-        self.changes: list[dict[str, Inode]] = []  # the folder after each change since it was synced
+        self.namings: list[Naming] = []  # since the folder was synced
         self.locked = False
         self.calls = 0
         self.on_call: Callable[[str, str], int | None] = lambda name, path: None
 
+    @classmethod
+    def holding(cls, contents: dict[str, bytes]) -> Disk:
+        """A disk with these files, all durable."""
+        new = cls()
+        new.names_durable = {path: Inode(data) for path, data in contents.items()}
+        new.names_now = dict(new.names_durable)
+        return new
+
     def call(self, name: str, path: str) -> int | None:
         self.calls += 1
         return self.on_call(name, path)
+
+    # ── as the engine sees it ─────────────────────────────────────────────────────────────────────────────────
 
     def make_folder(self, folder: str) -> None: ...
 
@@ -86,7 +115,7 @@ class Disk:
 
     def create(self, path: str) -> DiskFile:
         self.call("create", path)
-        self._change({**self.names_now, path: Inode()})
+        self._name(Naming(None, path, Inode()))
         return DiskFile(self, path, self.names_now[path])
 
     def open(self, path: str) -> DiskFile:
@@ -97,40 +126,45 @@ class Disk:
 
     def rename(self, path: str, new_path: str) -> None:
         self.call("rename", path)
-        names = dict(self.names_now)
-        names[new_path] = names.pop(path)
-        self._change(names)
+        self._name(Naming(path, new_path, self.names_now[path]))
 
     def remove(self, path: str) -> None:
         self.call("remove", path)
         if path not in self.names_now:
             raise FileNotFoundError(errno.ENOENT, "no such file", path)
-        self._change({name: inode for name, inode in self.names_now.items() if name != path})
+        self._name(Naming(path, None, self.names_now[path]))
 
     def sync_folder(self, folder: str) -> None:
         self.call("sync_folder", folder)
-        self.names_durable = self.names_now
-        self.changes = []
+        self.names_durable = dict(self.names_now)
+        self.namings = []
 
-    def _change(self, names: dict[str, Inode]) -> None:
-        self.names_now = names
-        self.changes.append(names)
+    def _name(self, naming: Naming) -> None:
+        rename_in(self.names_now, naming)
+        self.namings.append(naming)
+
+    # ── as the world sees it ──────────────────────────────────────────────────────────────────────────────────
+
+    def photo(self) -> Disk:
+        """Another disk in the same state, pending changes included: what a new process finds after ``kill -9``."""
+        new = Disk()
+        copies: dict[int, Inode] = {}
+
+        def copy(inode: Inode) -> Inode:
+            if id(inode) not in copies:
+                copies[id(inode)] = inode.copy()
+            return copies[id(inode)]
+
+        new.names_now = {path: copy(inode) for path, inode in self.names_now.items()}
+        new.names_durable = {path: copy(inode) for path, inode in self.names_durable.items()}
+        new.namings = [Naming(gone, path, copy(inode)) for gone, path, inode in self.namings]
+        return new
 
     def crashed(self, rng: random.Random) -> Disk:
         """Another disk, as it may look after the power went."""
-        new = Disk()
-        steps = [self.names_durable, *self.changes]
-        names = steps[rng.randrange(len(steps))]
-        copies: dict[int, Inode] = {}
-        for path, inode in names.items():
-            copy = copies.get(id(inode))
-            if copy is None:
-                copy = copies[id(inode)] = Inode()
-                copy.durable, copy.pending = bytearray(inode.durable), list(inode.pending)
-                copy.lose(rng)
-            new.names_now[path] = copy
-        new.names_durable = new.names_now
-        return new
+        from tests.engine import fates
+
+        return fates.drawn(self, rng)
 
     def killed(self) -> Disk:
         """The same disk after only the process died: everything written is there, synced or not."""
@@ -156,11 +190,7 @@ class DiskFile:
     def write_at(self, data: bytes, offset: int) -> int:
         short = self._disk.call("write", self._path)
         data = data if short is None else data[:short]
-        inode = self._inode
-        if len(inode.data) < offset + len(data):
-            _resize(inode.data, offset + len(data))
-        inode.data[offset : offset + len(data)] = data
-        inode.pending.append(("write", offset, bytes(data)))
+        self._inode.change(Change(offset, bytes(data)))
         return len(data)
 
     def read_at(self, length: int, offset: int) -> bytes:
@@ -172,19 +202,17 @@ class DiskFile:
 
     def allocate(self, offset: int, length: int) -> None:
         self._disk.call("allocate", self._path)
-        length = min(length, 1 << 16)  # the engine asks for much; the rest of it comes as it is written
-        if len(self._inode.data) < offset + length:
-            _resize(self._inode.data, offset + length)
-            self._inode.pending.append(("size", offset + length, b""))
+        end = offset + min(length, ALLOCATE_MAX)
+        if len(self._inode.data) < end:
+            self._inode.change(Change(end, None))
 
     def truncate(self, length: int) -> None:
         self._disk.call("truncate", self._path)
-        _resize(self._inode.data, length)
-        self._inode.pending.append(("size", length, b""))
+        self._inode.change(Change(length, None))
 
     def sync(self) -> None:
         self._disk.call("sync", self._path)
-        self._inode.durable = bytearray(self._inode.data)
+        self._inode.durable = bytes(self._inode.data)
         self._inode.pending = []
 
     def close(self) -> None: ...

@@ -24,8 +24,7 @@ from kvql_server.tools import backup as module
 from kvql_server.tools.backup import NoBackup, back_up
 from kvql_server.tools.examine import NoStore, examine
 
-from tests.engine.test_crash import state_of
-from tests.engine.test_damage import RECORDS, commit, ends, expected, log_of, store  # noqa: F401 - a fixture
+from tests.stores import RECORDS, commit, ends, expected, log_of, state_of
 
 WRITER = """
 import asyncio, os, random, sys
@@ -225,7 +224,7 @@ def test_a_checkpoint_between_any_two_calls(tmp_path: Path) -> None:
                 next(steps)
             confirmed = commit(engine, Put("a", "hot", 1))
             reader, to = Meanwhile(after, steps), tmp_path / f"copy-{begun}-{after}"
-            done = back_up(reader, OsFiles(), str(tmp_path / "s"), str(to))  # type: ignore[arg-type]
+            done = back_up(reader, OsFiles(), str(tmp_path / "s"), str(to))
             for _ in steps:
                 pass
             assert examine(OsReader(), str(to)).effect is None
@@ -236,7 +235,7 @@ def test_a_checkpoint_between_any_two_calls(tmp_path: Path) -> None:
     assert tried > 40
 
 
-def test_a_stopped_store_and_its_copy_go_separate_ways(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_stopped_store_and_its_copy_go_separate_ways(store: Path, tmp_path: Path) -> None:
     before = {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in store.iterdir()}
     to = tmp_path / "copy"
     done = back_up(OsReader(), OsFiles(), str(store), str(to))
@@ -262,7 +261,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
     HashTableEngine.open(tmp_path / "copy").close_now()
 
 
-def test_only_files_of_the_store_are_copied(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_only_files_of_the_store_are_copied(store: Path, tmp_path: Path) -> None:
     """A link that MANIFEST names is read through, and the copy is a file of its own."""
     log = log_of(store)
     log.rename(tmp_path / "elsewhere.kvl")
@@ -276,7 +275,7 @@ def test_only_files_of_the_store_are_copied(store: Path, tmp_path: Path) -> None
     assert not (tmp_path / "copy" / log.name).is_symlink()
 
 
-def test_where_a_backup_may_go(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_where_a_backup_may_go(store: Path, tmp_path: Path) -> None:
     def refused(to: Path, why: str) -> None:
         with pytest.raises(NoBackup, match=why):
             back_up(OsReader(), OsFiles(), str(store), str(to))
@@ -339,7 +338,7 @@ class FailingFile:
         self._file.sync()
 
 
-def test_of_a_backup_that_fails_nothing_is_left(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_of_a_backup_that_fails_nothing_is_left(store: Path, tmp_path: Path) -> None:
     before = sorted(tmp_path.iterdir())
     for at in range(1, 1000):
         files = Failing(at)
@@ -353,7 +352,7 @@ def test_of_a_backup_that_fails_nothing_is_left(store: Path, tmp_path: Path) -> 
     assert at > 12
 
 
-def test_a_torn_end_is_left_out(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_torn_end_is_left_out(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLE_S", 0.01)
     log = log_of(store)
     os.truncate(log, log.stat().st_size - 5)
@@ -363,7 +362,7 @@ def test_a_torn_end_is_left_out(store: Path, tmp_path: Path, monkeypatch: pytest
     assert {key: entry.value for key, entry in pairs.items()} == expected(RECORDS - 1)
 
 
-def test_a_damaged_store_is_not_copied(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_a_damaged_store_is_not_copied(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SETTLE_S", 0.01)
     monkeypatch.setattr(module, "OPEN_AGAIN_S", 0.001)
     files = {path: path.read_bytes() for path in store.iterdir()}
@@ -389,7 +388,7 @@ def test_a_damaged_store_is_not_copied(store: Path, tmp_path: Path, monkeypatch:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
 
 
-def test_a_write_under_way_is_waited_for(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_write_under_way_is_waited_for(store: Path, tmp_path: Path) -> None:
     """A record of which only a part is there yet, as a reader may see a write."""
     log = log_of(store)
     data = log.read_bytes()

@@ -10,14 +10,15 @@ from kvql_server.engines.hashtable import HashTableEngine
 from kvql_server.engines.memory import MemoryEngine
 
 from tests.engine.conformance import Conformance
+from tests.engine.history_conformance import HistoryConformance
 
 
-class TestMemory(Conformance):
+class TestMemory(Conformance, HistoryConformance):
     async def make(self, clock: ManualClock, tmp_path: Any) -> MemoryEngine:
         return MemoryEngine(clock)
 
 
-class TestHashTables(Conformance):
+class TestHashTables(Conformance, HistoryConformance):
     async def make(self, clock: ManualClock, tmp_path: Any) -> HashTableEngine:
         return HashTableEngine.open(tmp_path, clock=clock)
 
@@ -32,7 +33,7 @@ class TestHashTablesSyncedAtIntervals(Conformance):
         assert engine.status()["revision"] == revision
 
 
-class TestHashTablesFromACheckpoint(Conformance):
+class TestHashTablesFromACheckpoint(Conformance, HistoryConformance):
     """The same on a store that has been closed, opened and checkpointed before."""
 
     async def make(self, clock: ManualClock, tmp_path: Any) -> HashTableEngine:

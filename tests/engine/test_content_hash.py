@@ -20,7 +20,7 @@ from kvql_server.tools.content import content_hash
 from kvql_server.tools.contents import Contents, contents
 
 from kvql.values import Json
-from tests.engine.test_crash import abandon, step
+from tests.stores import abandon, step
 
 VALUES: list[Any] = [
     None, True, False, 0, -(2**63), 2**63 - 1, Decimal("1.50"), Decimal("-1E+3"), 0.0, -0.0, 1.5, float("nan"),
@@ -103,7 +103,7 @@ def test_every_field_counts() -> None:
     others += [{"value": Decimal("1")}, {"value": "1"}, {"value": 1.0}, {"value": b"1"}, {"value": Decimal("1.0")}]
     hashes = {content_hash([("a", [("k", MemoryEntry(**{**plain, **other}))])]) for other in others}
     assert len(hashes) == len(others)
-    entry = MemoryEntry(**plain)  # type: ignore[arg-type]
+    entry = MemoryEntry(**plain)
     places = [[("a", [("bk", entry)])], [("ab", [("k", entry)])], [("a", [])], [("a", [("k", entry), ("l", entry)])]]
     assert len({content_hash(place) for place in places} | hashes) == len(hashes) + len(places)
     assert content_hash([("a", []), ("b", [])]) == content_hash([]), "a namespace without pairs leaves no trace"

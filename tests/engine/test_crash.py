@@ -14,6 +14,7 @@ from kvql_server.engines.base import Clear, Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine
 
 from tests.engine.disk import Disk
+from tests.stores import abandon, state_of, step
 
 State = dict[str, int]
 KEYS = [f"k{n}" for n in range(12)]
@@ -21,28 +22,6 @@ KEYS = [f"k{n}" for n in range(12)]
 
 class PowerLoss(BaseException):
     """Not an OSError: nobody may handle it."""
-
-
-def step(coroutine: Any) -> Any:
-    """Run a coroutine that never suspends."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("it suspended")
-
-
-def state_of(engine: HashTableEngine) -> State:
-    snapshot = engine.snapshot()
-    table = snapshot.table("a")
-    pairs = {} if table is None else dict(iter(table.page("", None, "key", 4096, snapshot.revision, snapshot.time)[0]))
-    snapshot.close()
-    return {key: entry.value for key, entry in pairs.items()}
-
-
-def abandon(engine: HashTableEngine) -> None:
-    """As kill -9 does: nothing more is written."""
-    engine._log.stop()
 
 
 class Run:
@@ -275,3 +254,108 @@ def test_what_was_read_after_a_kill_survives_the_power_loss_after_it(seed: int) 
     engine = HashTableEngine.open("/store", files=disk.crashed(random.Random(seed)))
     assert state_of(engine) == {"k": 1}
     abandon(engine)
+
+
+def test_the_first_sector_of_a_write_may_be_the_one_that_is_lost() -> None:
+    """Where a write begins shortly before the end of a sector, a lost sector leaves fewer zeros than a header has."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk)
+    segment = engine._log.segment
+    size = 0
+    while segment.end % 512 < 512 - 20:
+        size += 1
+        (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", "x" * (size % 97))])]))
+        engine.sync(revision)
+    confirmed, start = state_of(engine), segment.end
+    step(engine.commit_many([Transaction((), [Put("a", f"k{n}", n)]) for n in range(5)]))
+    engine._log.flush(sync=False)
+    abandon(engine)
+    (inode,) = (inode for path, inode in disk.names_now.items() if path == segment.path)
+    boundary = start - start % 512 + 512
+    assert 0 < boundary - start <= 20
+    inode.data[start:boundary] = bytes(boundary - start)
+    again = HashTableEngine.open("/store", files=disk.killed())
+    assert state_of(again) == confirmed and again.warnings
+    again.close_now()
+
+
+@pytest.mark.parametrize("mode", ["interval", "checkpoint"])
+def test_a_power_loss_while_the_store_is_closed(mode: Any) -> None:
+    """The closing vouched for commits that were on their way to the disk with it."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk, sync=mode)
+    for n in range(10):
+        step(engine.commit_many([Transaction((), [Put("a", f"k{n}", "x" * 300)])]))
+
+    def die(name: str, path: str) -> None:
+        if name == "sync":
+            raise PowerLoss
+
+    disk.on_call = die
+    with pytest.raises(PowerLoss):
+        engine.close_now()
+    (inode,) = (inode for path, inode in disk.names_now.items() if path == engine._log.segment.path)
+    inode.data[1024:1536] = bytes(512)
+    again = HashTableEngine.open("/store", files=disk.killed())
+    assert 0 < len(state_of(again)) < 10
+    again.close_now()
+
+
+@pytest.mark.parametrize("then", ["always", "interval"])
+def test_a_torn_write_after_revisions_were_left_out(then: Any) -> None:
+    """Where an opening left revisions out, its first records call revisions durable that no record has."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk, sync="interval")
+    step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
+    engine._log.flush()
+    abandon(engine)
+    engine = HashTableEngine.open("/store", files=disk.killed(), sync=then)
+    step(engine.commit_many([Transaction((), [Put("a", f"k{n}", "x" * 300)]) for n in range(10)]))
+    engine._log.flush(sync=False)
+    abandon(engine)
+    (inode,) = (inode for path, inode in disk.names_now.items() if path == engine._log.segment.path)
+    inode.data[100:512] = bytes(412)
+    again = HashTableEngine.open("/store", files=disk.killed(), sync=then)
+    assert state_of(again) == {"k": 1}
+    again.close_now()
+
+
+def test_a_checkpoint_is_read_back() -> None:
+    """A disk that keeps something else than it was given: the old checkpoint and the log stay."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk)
+    (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
+    engine.sync(revision)
+
+    def lie(name: str, path: str) -> None:
+        if name == "rename" and path.endswith(".kvc.tmp"):
+            disk.names_now[path].data[50] ^= 1
+
+    disk.on_call = lie
+    with pytest.raises(base.EngineError, match=r"the checkpoint failed: .*\.kvc is damaged at offset"):
+        engine.checkpoint()
+    abandon(engine)
+    again = HashTableEngine.open("/store", files=disk.killed())
+    assert state_of(again) == {"k": 1}
+    again.close_now()
+
+
+def test_the_copy_of_a_damaged_end_is_durable() -> None:
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk)
+    for n in range(2):
+        (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", n)])]))
+        engine.sync(revision)
+    abandon(engine)
+    path = engine._log.segment.path
+    disk.names_now[path].data[engine._log.segment.end - 10 :] = b"!" * 10
+    torn = bytes(disk.names_now[path].data)
+
+    def die(name: str, path: str) -> None:
+        if name == "truncate":
+            raise PowerLoss
+
+    disk.killed().on_call = die
+    with pytest.raises(PowerLoss):
+        HashTableEngine.open("/store", files=disk)
+    assert disk.names_durable[path + ".broken"].durable == torn

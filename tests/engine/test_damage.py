@@ -17,56 +17,13 @@ import msgspec
 import pytest
 from kvql_server.clock import ManualClock
 from kvql_server.engines import base
-from kvql_server.engines.base import Delete, Put, Transaction
+from kvql_server.engines.base import Clear, Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, record
 from kvql_server.engines.hashtable.files import OsFiles
 from kvql_server.tools.examine import examine
 
 from kvql.values import Json
-from tests.engine.test_crash import abandon, state_of, step
-
-RECORDS = 8
-
-
-def commit(engine: HashTableEngine, *writes: Any, sync: bool = True) -> int:
-    (revision,) = step(engine.commit_many([Transaction((), writes, "ann", "why")]))
-    assert isinstance(revision, int)
-    if sync:
-        engine.sync(revision)
-    return revision
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    """A folder after kill -9: a checkpoint, then eight commits in the log, each of two pairs."""
-    folder = tmp_path / "store"
-    engine = HashTableEngine.open(folder)
-    commit(engine, Put("a", "base", 0))
-    engine.checkpoint()
-    for n in range(RECORDS):
-        commit(engine, Put("a", "k", n), Put("a", f"k{n}", "x" * 50))
-    abandon(engine)
-    engine._log.segment.file.truncate(engine._log.segment.end)
-    engine._lock.release()
-    return folder
-
-
-def log_of(folder: Path) -> Path:
-    return max(folder.glob("log-*.kvl"))
-
-
-def ends(data: bytes) -> list[int]:
-    """Where each record ends."""
-    out, at = [], record.SEGMENT_HEADER_BYTES
-    while (read := record.read_record(data, at)) is not None:
-        at = read.end
-        out.append(at)
-    return out
-
-
-def expected(commits: int) -> dict[str, Any]:
-    state: dict[str, Any] = {"base": 0, **{f"k{n}": "x" * 50 for n in range(commits)}}
-    return {**state, "k": commits - 1} if commits else state
+from tests.stores import RECORDS, abandon, commit, ends, expected, log_of, state_of, step
 
 
 def test_the_tail_cut_at_every_byte_of_the_last_three_records(store: Path) -> None:
@@ -203,9 +160,13 @@ def test_a_newer_format_is_refused_by_name(store: Path) -> None:
 
 def test_deleted_and_replaced_bytes_leave_the_disk_at_the_checkpoint(tmp_path: Path) -> None:
     engine = HashTableEngine.open(tmp_path)
+    engine.keep_history("a", 0, 0)
     commit(engine, Put("a", "k", "SECRETMARK1"), Put("a", "j", "SECRETMARK2"), Put("a", "stays", "here"))
     commit(engine, Put("a", "k", "public"), Delete("a", "j"))
-    on_disk = lambda: b"".join(path.read_bytes() for path in tmp_path.iterdir())  # noqa: E731
+
+    def on_disk() -> bytes:
+        return b"".join(path.read_bytes() for path in tmp_path.iterdir())
+
     assert b"SECRETMARK" in on_disk()
     engine.checkpoint()
     assert b"SECRETMARK" not in on_disk() and b"here" in on_disk()
@@ -249,6 +210,21 @@ def test_max_bytes_refuses_and_recovers(tmp_path: Path) -> None:
     commit(engine, Put("a", "k0", "y" * 200))
     commit(engine, Delete("a", "k1"), Delete("a", "k2"))
     commit(engine, Put("a", "k11", "x" * 200))
+    engine.close_now()
+
+
+def test_max_bytes_counts_a_key_that_a_commit_writes_twice_once(tmp_path: Path) -> None:
+    engine = HashTableEngine.open(tmp_path, max_bytes=100_000)
+    commit(engine, Put("a", "k", "x" * 200), Put("a", "l", "x" * 100))
+    for n in range(20):
+        commit(engine, Delete("a", "k"), Put("a", "k", "y" * n), Put("a", "m", "z" * 50), Put("a", "m", "z"))
+    commit(
+        engine, Put("a", "n", "x"), Clear("a"), Put("a", "l", "xy"), Clear("a"), Put("a", "l", "x"), Put("b", "k", 1)
+    )
+    counted = engine.status()["memory_bytes"]
+    engine.close_now()
+    engine = HashTableEngine.open(tmp_path, max_bytes=100_000)
+    assert engine.status()["memory_bytes"] == counted
     engine.close_now()
 
 
@@ -383,3 +359,36 @@ def test_what_is_no_run_of_puts(tmp_path: Path) -> None:
         with pytest.raises(base.Corrupted, match=why):
             HashTableEngine.open(folder)
         assert any(why in finding.reason for finding in examine(OsFiles(), str(folder)).findings)
+
+
+def test_a_segment_that_lost_all_its_records(tmp_path: Path) -> None:
+    """Cut behind its header, it looks as if nothing had ever been in it; what comes after it tells otherwise."""
+    folder = tmp_path / "store"
+    for n in range(2):
+        engine = HashTableEngine.open(folder)
+        if not n:
+            commit(engine, Put("a", "base", 0))
+            engine.checkpoint()
+        commit(engine, Put("a", f"k{n}", n))
+        commit(engine, Put("a", f"k{n}", n + 1))
+        engine.close_now()
+    first, second = sorted(folder.glob("log-*.kvl"))
+    os.truncate(first, record.SEGMENT_HEADER_BYTES)
+    with pytest.raises(base.Corrupted, match=rf"{second.name} is damaged at offset 32: .*revision 4 .* revision 2"):
+        HashTableEngine.open(folder)
+
+
+def test_a_snapshot_outlives_two_truncations(tmp_path: Path) -> None:
+    """The table that came between them was seen by nobody; the one before it is."""
+    engine = HashTableEngine.open(tmp_path)
+    commit(engine, Put("a", "k", 1))
+    snapshot = engine.snapshot()
+    commit(engine, base.Clear("a"), Put("a", "k", 2))
+    commit(engine, base.Clear("a"))
+    table = snapshot.table("a")
+    assert table is not None and [key for key, _ in table.page("", None, "key", 9, 1, 0)[0]] == ["k"]
+    assert state_of(engine) == {}
+    snapshot.close()
+    engine.tick()
+    assert engine._store.tables["a"].older is None
+    engine.close_now()

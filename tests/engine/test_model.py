@@ -14,7 +14,7 @@ from kvql_server.engines.base import Absent, Clear, Conflict, Delete, Put, Range
 from kvql_server.engines.hashtable import HashTableEngine
 from kvql_server.engines.memory import MemoryEngine
 
-from tests.engine.test_crash import abandon, step
+from tests.stores import abandon, step
 
 NAMESPACES = st.sampled_from(["a", "b"])
 KEYS = st.sampled_from([f"k{n}" for n in range(8)])

@@ -21,9 +21,9 @@ from kvql_server.tools.examine import NoStore, examine
 from kvql_server.tools.findings import Effect
 
 from tests.engine.disk import Disk
-from tests.engine.test_crash import PowerLoss, abandon, state_of
-from tests.engine.test_damage import RECORDS, commit, ends, expected, log_of, store  # noqa: F401 - a fixture
+from tests.engine.test_crash import PowerLoss
 from tests.engine.test_verify import FOLDER, mutated, small_store
+from tests.stores import RECORDS, abandon, commit, ends, expected, log_of, state_of
 
 
 def files_of(folder: Path) -> dict[str, bytes]:
@@ -58,7 +58,7 @@ def reopened(folder: Path) -> tuple[dict[str, Any], int]:
     return state, revision
 
 
-def test_a_torn_end_is_cut_off_as_a_start_does_it(store: Path) -> None:  # noqa: F811
+def test_a_torn_end_is_cut_off_as_a_start_does_it(store: Path) -> None:
     log = log_of(store)
     os.truncate(log, log.stat().st_size - 5)
     said = repaired(store)
@@ -66,7 +66,7 @@ def test_a_torn_end_is_cut_off_as_a_start_does_it(store: Path) -> None:  # noqa:
     assert reopened(store) == (expected(RECORDS - 1), RECORDS + 1)
 
 
-def test_damage_before_whole_records_drops_them_and_their_revisions(store: Path) -> None:  # noqa: F811
+def test_damage_before_whole_records_drops_them_and_their_revisions(store: Path) -> None:
     log = log_of(store)
     data = bytearray(log.read_bytes())
     bounds = ends(bytes(data))
@@ -80,7 +80,7 @@ def test_damage_before_whole_records_drops_them_and_their_revisions(store: Path)
     assert revision > RECORDS + 1 and f"goes on with revision {revision}" in said
 
 
-def test_a_repaired_store_can_be_damaged_and_repaired_again(store: Path) -> None:  # noqa: F811
+def test_a_repaired_store_can_be_damaged_and_repaired_again(store: Path) -> None:
     for _ in range(2):
         log = log_of(store)
         with log.open("ab") as file:
@@ -93,7 +93,7 @@ def test_a_repaired_store_can_be_damaged_and_repaired_again(store: Path) -> None
 
 
 @pytest.mark.parametrize("content", [None, b"", b"nonsense\n", "flipped"])
-def test_a_manifest_is_built_from_the_other_files(store: Path, content: Any) -> None:  # noqa: F811
+def test_a_manifest_is_built_from_the_other_files(store: Path, content: Any) -> None:
     path = store / "MANIFEST"
     whole = path.read_bytes()
     found = manifest.decode(whole, "MANIFEST")
@@ -137,7 +137,7 @@ def test_an_older_manifest_is_not_believed_though_only_a_segment_is_missing(tmp_
     assert reopened(tmp_path)[0] == {"k": 1}
 
 
-def test_a_segments_header_is_written_anew(store: Path) -> None:  # noqa: F811
+def test_a_segments_header_is_written_anew(store: Path) -> None:
     log = log_of(store)
     whole = log.read_bytes()
     data = bytearray(whole)
@@ -203,7 +203,7 @@ def test_garbage_behind_a_segment_that_others_follow(tmp_path: Path) -> None:
     assert reopened(tmp_path) == ({"k0": 2, "k1": 2, "k2": 2, "k3": 2}, 13)
 
 
-def test_a_damaged_checkpoint_takes_a_backup(store: Path) -> None:  # noqa: F811
+def test_a_damaged_checkpoint_takes_a_backup(store: Path) -> None:
     path = next(store.glob("checkpoint-*"))
     for damage in ("flip", "missing"):
         data = path.read_bytes()
@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_whose_log_is_still_whole(tmp_path: Path) -> None:
     assert reopened(tmp_path / "s") == ({"k": 2}, 3)
 
 
-def test_files_of_two_stores_are_not_mixed(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_files_of_two_stores_are_not_mixed(store: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     engine = HashTableEngine.open(other)
     commit(engine, Put("a", "k", 1))
@@ -244,7 +244,7 @@ def test_files_of_two_stores_are_not_mixed(store: Path, tmp_path: Path) -> None:
         repair.plan(OsReader(), examine(OsReader(), str(store)))
 
 
-def test_a_newer_format_is_left_alone(store: Path) -> None:  # noqa: F811
+def test_a_newer_format_is_left_alone(store: Path) -> None:
     log = log_of(store)
     data = bytearray(log.read_bytes())
     data[8] = 2
@@ -255,7 +255,7 @@ def test_a_newer_format_is_left_alone(store: Path) -> None:  # noqa: F811
         repair.plan(OsReader(), done)
 
 
-def test_leftovers_are_set_aside_and_nothing_else(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_leftovers_are_set_aside_and_nothing_else(store: Path, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.write_text("mine")
     for name in ("MANIFEST.tmp", "log-00000001.kvl", "notes.txt", "users.json", "x.broken"):

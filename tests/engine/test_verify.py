@@ -20,8 +20,8 @@ from kvql_server.tools.examine import Examination, NoStore, examine
 from kvql_server.tools.findings import Effect
 
 from tests.engine.disk import Disk
-from tests.engine.test_crash import PowerLoss, Run, abandon, state_of, step
-from tests.engine.test_damage import RECORDS, commit, ends, log_of, store  # noqa: F401 - a fixture
+from tests.engine.test_crash import PowerLoss, Run
+from tests.stores import RECORDS, abandon, commit, ends, log_of, state_of, step
 
 FOLDER = "/store"
 
@@ -51,7 +51,7 @@ def small_store() -> tuple[Disk, dict[int, dict[str, Any]]]:
     disk, clock = Disk(), ManualClock()
     history: dict[int, dict[str, Any]] = {0: {}}
     for opening, mode in enumerate(("always", "interval", "always", "checkpoint", "always", "always")):
-        engine = HashTableEngine.open(FOLDER, files=disk, clock=clock, sync=mode)  # type: ignore[arg-type]
+        engine = HashTableEngine.open(FOLDER, files=disk, clock=clock, sync=mode)
         if opening == 5:
             engine.checkpoint()
         for n in range(6):
@@ -144,7 +144,7 @@ def test_revisions_that_were_left_out_are_no_damage(mode: Any, seed: int) -> Non
         assert done.effect is start_on(disk), [str(finding) for finding in done.findings]
 
 
-def test_the_lines(store: Path) -> None:  # noqa: F811
+def test_the_lines(store: Path) -> None:
     done = examine(OsReader(), str(store))
     assert done.effect is None and done.revision == RECORDS + 1
     assert [(line.file, line.what.split(", ", 1)[-1]) for line in done.lines()[1:]] == [
@@ -202,7 +202,7 @@ def test_the_verdict_is_what_a_start_does(seed: int) -> None:
     assert outcomes == {None, Effect.CUT, Effect.REFUSED}
 
 
-def test_every_byte_of_the_last_records_cut(store: Path) -> None:  # noqa: F811
+def test_every_byte_of_the_last_records_cut(store: Path) -> None:
     log = log_of(store)
     data = log.read_bytes()
     bounds = ends(data)
@@ -220,7 +220,7 @@ def test_every_byte_of_the_last_records_cut(store: Path) -> None:  # noqa: F811
         log.write_bytes(data)
 
 
-def test_damage_names_file_offset_and_reason(store: Path) -> None:  # noqa: F811
+def test_damage_names_file_offset_and_reason(store: Path) -> None:
     log = log_of(store)
     data = bytearray(log.read_bytes())
     bounds = ends(bytes(data))
@@ -241,7 +241,7 @@ def test_damage_names_file_offset_and_reason(store: Path) -> None:  # noqa: F811
     ]
 
 
-def test_a_record_of_another_place_is_told(store: Path) -> None:  # noqa: F811
+def test_a_record_of_another_place_is_told(store: Path) -> None:
     log = log_of(store)
     data = log.read_bytes()
     bounds = ends(data)
@@ -271,12 +271,12 @@ def rewritten(data: bytes, change: Any) -> bytes:
         ({"durable": 99}, "calls itself durable", Effect.UNSEEN),
         ({"kind": 7}, "no record of kind 7", Effect.REFUSED),
         ({"payload": b"\xc1"}, "cannot be read", Effect.REFUSED),
-        ({"payload": record.encode_transactions([Transaction((), [Put("a", 5, 5)])])[0]}, "not text", Effect.UNSEEN),  # type: ignore[arg-type]
+        ({"payload": record.encode_transactions([Transaction((), [Put("a", 5, 5)])])[0]}, "not text", Effect.UNSEEN),
         ({"payload": record.encode_transactions([Transaction((), [Put("a", "k", 2**63)])])[0]}, "64 bits",
          Effect.UNSEEN),
     ],
 )  # fmt: skip
-def test_what_checksums_cannot_tell(store: Path, fields: dict[str, Any], reason: str, effect: Effect) -> None:  # noqa: F811
+def test_what_checksums_cannot_tell(store: Path, fields: dict[str, Any], reason: str, effect: Effect) -> None:
     log = log_of(store)
     log.write_bytes(rewritten(log.read_bytes(), lambda n, read: read._replace(**fields) if n == 4 else read))
     done = examine(OsReader(), str(store))
@@ -317,7 +317,7 @@ def test_folders_that_hold_no_store(tmp_path: Path) -> None:
         examine(OsReader(), str(tmp_path))
 
 
-def test_pipes_and_folders_in_the_place_of_files(store: Path) -> None:  # noqa: F811
+def test_pipes_and_folders_in_the_place_of_files(store: Path) -> None:
     log = log_of(store)
     log.unlink()
     os.mkfifo(log)
@@ -329,7 +329,7 @@ def test_pipes_and_folders_in_the_place_of_files(store: Path) -> None:  # noqa: 
     assert finding.effect is Effect.REFUSED
 
 
-def test_leftovers_are_named(store: Path) -> None:  # noqa: F811
+def test_leftovers_are_named(store: Path) -> None:
     for name in ("MANIFEST.tmp", "log-00000001.kvl", "checkpoint-0000000000000009.kvc.tmp", "notes.txt", "users.json"):
         (store / name).write_text("half")
     done = examine(OsReader(), str(store))

@@ -10,7 +10,9 @@ Comments at the head of a script steer it:
 
     --! set name=value      a parameter (for all doors)
     --! server              needs a server (rights, a start without a namespace): runs over TLS only
-    --! sessions            lines start with ``a: `` or ``b: `` and are sessions of their own; API only, over both
+    --! sessions            lines start with ``a: ``, ``b: `` or ``c: `` and are sessions of their own; API only, in
+                            process and over TLS
+    --! revisions           the parameters :r1 … :r40 are the revisions of the commits that it makes, in their order
     --! rule 4.12 5.3       the rules of docs/language.md that it shows (tools/golden_rules.py looks for those without)
 """
 
@@ -31,6 +33,7 @@ from kvql.result import Result, ResultColumn
 from kvql.values import Json
 
 HERE = Path(__file__).parent
+REVISIONS = 40
 KVQL = Path(sys.executable).parent / "kvql"
 
 
@@ -44,6 +47,20 @@ class Script:
     server: bool = False
     sessions: bool = False
     rules: tuple[str, ...] = ()
+    revisions: bool = False
+
+    def values(self, before: int = 0) -> dict[str, str]:
+        """The parameters, on a store whose newest revision is ``before``."""
+        counted = {f"r{n}": str(before + n) for n in range(1, REVISIONS + 1)} if self.revisions else {}
+        return self.parameters | counted
+
+    def named(self, printed: str, before: int = 0) -> str:
+        """What was printed, its revisions by the names of the parameters."""
+        if not self.revisions:
+            return printed
+        return re.sub(
+            r"(?<=revision )\d+(?= |$)", lambda n: _named(int(n[0]) - before, n[0]), printed, flags=re.MULTILINE
+        )
 
     @property
     def transcript(self) -> Path:
@@ -53,6 +70,10 @@ class Script:
         if not self.transcript.exists():
             raise AssertionError(f"{self.path.name} has no transcript; run: make golden, and read it")
         return self.transcript.read_text(encoding="utf-8")
+
+
+def _named(number: int, written: str) -> str:
+    return f":r{number}" if 0 < number <= REVISIONS else written
 
 
 def read(path: Path) -> Script:
@@ -68,9 +89,10 @@ def read(path: Path) -> Script:
             rules += line.removeprefix("--! rule ").split()
         elif line.startswith("--! "):
             flags.add(line.removeprefix("--! ").strip())
-    unknown = flags - {"server", "sessions"}
+    unknown = flags - {"server", "sessions", "revisions"}
     assert not unknown, f"{path}: unknown directive {unknown}"
-    return Script(path, text, parameters, "server" in flags, "sessions" in flags, tuple(rules))
+    assert not flags >= {"sessions", "revisions"}, f"{path}: to log in is a commit too"
+    return Script(path, text, parameters, "server" in flags, "sessions" in flags, tuple(rules), "revisions" in flags)
 
 
 def scripts() -> list[Path]:
@@ -99,7 +121,7 @@ def _statements(script: Script) -> Iterator[tuple[str, str]]:
 
     if script.sessions:
         for line in script.text.splitlines():
-            if line[:3] in ("a: ", "b: "):
+            if line[:3] in ("a: ", "b: ", "c: "):
                 yield line[0], line[3:].rstrip(";")
         return
     for parsed in read_statements(iter((script.text,))):
@@ -110,14 +132,19 @@ def through_api(script: Script, connect: Callable[[], Any]) -> list[Block]:
     """Each statement by ``Connection.execute``; ``connect`` opens one more session on the same store."""
     from kvql_shell.script import parameters_of
 
-    parameters = parameters_of(f"{k}={v}" for k, v in script.parameters.items()) or None
     open_sessions: dict[str, Any] = {}
     blocks = []
+    before = 0
+    if script.revisions:
+        open_sessions["a"] = connect()
+        before = _newest_revision(open_sessions["a"])
+    parameters = parameters_of(f"{k}={v}" for k, v in script.values(before).items()) or None
     try:
         for session, text in _statements(script):
             if session not in open_sessions:
                 open_sessions[session] = connect()
             block = _execute(open_sessions[session], text, parameters)
+            block.errors = script.named(block.errors, before)
             if script.sessions:
                 block.statement = f"{session}: {block.statement}"
             blocks.append(block)
@@ -125,6 +152,14 @@ def through_api(script: Script, connect: Callable[[], Any]) -> list[Block]:
         for connection in open_sessions.values():
             connection.close()
     return blocks
+
+
+def _newest_revision(connection: Any) -> int:
+    """Of the store, found out by two commits more."""
+    connection.execute("INSERT INTO probe VALUES ('a', 1)")
+    (revision,) = connection.execute("SELECT revision FROM probe").fetchone()
+    connection.execute("DROP NAMESPACE probe")
+    return int(revision) + 1
 
 
 def _execute(connection: Any, text: str, parameters: dict[str, Any] | None) -> Block:
@@ -173,7 +208,7 @@ def run_arguments(script: Script, target: str, extra: tuple[str, ...] = ()) -> l
 
 
 def _set(script: Script) -> list[str]:
-    return [part for name, value in script.parameters.items() for part in ("--set", f"{name}={value}")]
+    return [part for name, value in script.values().items() for part in ("--set", f"{name}={value}")]
 
 
 def in_process(arguments: list[str], stdin: str) -> str:
@@ -188,7 +223,7 @@ def in_process(arguments: list[str], stdin: str) -> str:
     finally:
         sys.stdin, sys.stdout, sys.stderr = kept
     seen.flush()
-    return seen.buffer.getvalue().decode("utf-8")  # type: ignore[attr-defined]
+    return seen.buffer.getvalue().decode("utf-8")
 
 
 def as_process(arguments: list[str], stdin: str, environment: dict[str, str] | None = None) -> str:

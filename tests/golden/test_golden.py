@@ -13,6 +13,7 @@ from tests.servers import Server
 
 LOCAL = [p for p in harness.scripts() if not harness.read(p).server and not harness.read(p).sessions]
 REMOTE = [p for p in harness.scripts() if harness.read(p).server or harness.read(p).sessions or p.parent.name == "seed"]
+SESSIONS = [p for p in harness.scripts() if harness.read(p).sessions and not harness.read(p).server]
 ENGINES = ["hashtable", "memory"]
 
 
@@ -41,9 +42,22 @@ def test_in_process(path: Path, engine: str, target: str, tmp_path: Path, reques
     # a fresh store for each door
     places = [":memory:"] * 2 if engine == "memory" else [str(tmp_path / "shell"), str(tmp_path / "script")]
     shown = run(harness.shell_arguments(script, places[0]), script.text)
-    assert harness.as_statement(shown) == harness.without_lines("".join(b.shown() for b in blocks))
+    assert harness.as_statement(script.named(shown)) == harness.without_lines("".join(b.shown() for b in blocks))
     shown = run(harness.run_arguments(script, places[1]), "")
-    assert harness.as_statement(shown) == harness.without_lines("".join(b.shown(messages=False) for b in blocks))
+    assert harness.as_statement(script.named(shown)) == harness.without_lines(
+        "".join(b.shown(messages=False) for b in blocks)
+    )
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("path", SESSIONS, ids=name)
+def test_sessions_in_process(path: Path, engine: str, target: str, request: pytest.FixtureRequest) -> None:
+    """Several connections to one store in process, in one thread: transactions interleave as they do on a server."""
+    script = harness.read(path)
+    with kvql.connect(target, autocommit=True) as first:
+        blocks = harness.through_api(script, lambda: kvql.Connection(first._client.sibling(), autocommit=True))
+    if not request.config.getoption("--golden-rewrite"):
+        assert harness.transcript(blocks) == script.expected()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

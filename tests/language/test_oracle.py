@@ -85,6 +85,6 @@ def test_the_loop_takes_what_the_walk_takes(seed: int) -> None:
             parse(text)
         except Error as e:
             error = e
-        theirs = terminals(text)
+        theirs = terminals(text.removeprefix("\ufeff"))  # a leading byte-order mark is dropped before there is a parser
         assert error is not None or theirs is not None, text
         assert error is None or not error.message.startswith("syntax error") or theirs is None, text

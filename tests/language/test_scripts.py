@@ -48,6 +48,30 @@ def test_a_comment_is_one_wherever_the_stream_is_cut() -> None:
             assert cut == whole, (first, second)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPSERT'a;b' v;GET'a;b';PUT c 1;",
+        "GET'a''b;c','d;e';SELECT'x;y'||'z;';DELETE'k';",
+        "PUT'k'e'v;\\';w';UPDATE'a;b'c;HAS /* ; */'a;b' ;",
+    ],
+)
+def test_a_quote_glued_to_a_word_is_one_wherever_the_stream_is_cut(text: str) -> None:
+    whole = list(parse_script(text))
+    assert [p.statement for p in whole] == list(parse(text))
+    for first in range(len(text)):
+        for second in (first, first + 1, first + 7, len(text)):
+            cut = list(read_statements((text[:first], text[first:second], text[second:])))
+            assert cut == whole, (first, second)
+
+
+def test_a_quote_within_a_word_opens_nothing() -> None:
+    for text in ("PUT a it's; PUT c 3; PUT d 4;", "SELECT it's; PUT c 3; PUT d 4;", "GET a'b; PUT c 3; PUT d 4;"):
+        for cut in range(len(text)):
+            read = list(read_statements((text[:cut], text[cut:])))
+            assert [p.error is None for p in read] == [False, True, True], (text, cut)
+
+
 def test_one_mistake_is_one_error() -> None:
     script = "PUT a 1; SELCT x; PUT b it's; PUT c 3; PUT d 'four"
     read = list(parse_script(script))

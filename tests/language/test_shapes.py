@@ -31,7 +31,7 @@ def _forgotten() -> Iterator[None]:
 
 def outcome(run: object, text: str) -> object:
     try:
-        node, start, end, following, tokens = run(text, 0, False, 0)  # type: ignore[operator]
+        node, start, end, following, tokens = run(text, 0, False, 0)
     except Refused:
         return "refused"
     except Error as e:
@@ -93,7 +93,7 @@ def test_the_corpus() -> None:
 def test_literals_are_checked_anew() -> None:
     for n in range(200):
         parse(f"PUT k{n} {n}")
-    assert parse("PUT k 007")[0].pairs[0].value.value == "007"  # type: ignore[union-attr]
+    assert parse("PUT k 007")[0].pairs[0].value.value == "007"
     for n in range(200):
         parse(f"SELECT key WHERE value > {n}")
     with pytest.raises(Error, match=r"digits"):

@@ -74,6 +74,16 @@ def test_large_pattern_times_long_text_is_refused() -> None:
     assert caught.value.message == "the regular expression is too large for a text of 4,194,304 bytes"
 
 
+@pytest.mark.parametrize("pattern", ["(a?){900}b", "(?:(?:a?b?){90}){9}c", "(?:[ab]{99}[ab]{99}[ab]{99}){9}c"])
+def test_no_row_is_searched_for_seconds(pattern: str) -> None:
+    """One search cannot be stopped. The worst patterns take some 4 ns for each byte and instruction."""
+    regex = compiled_regex(pattern, False)
+    longest = (1 << 28) // regex.size
+    assert regex("a" * 10_000) is False
+    with pytest.raises(errors.OperationalError, match="too large for a text of"):
+        regex("a" * (longest + 1))
+
+
 def test_running_out_of_memory_while_matching_is_silent(capfd: pytest.CaptureFixture[str]) -> None:
     text = "".join("ab"[(i * i * 7 + i // 3) % 2] for i in range(100_000))
     assert compiled_regex("(a|b)*a(a|b){1000}c", False)(text) is False

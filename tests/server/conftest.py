@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.server.busy import BusyStore
 from tests.server.support import Wire
 from tests.servers import Server
 
@@ -34,3 +35,11 @@ def admin(wires: dict[str, Wire]) -> Wire:
     for name, *_ in wire.rows(pb.Request(namespaces=pb.NamespacesCommand())):
         wire.execute(pb.Request(drop_namespace=pb.DropNamespaceCommand(namespace=name)))
     return wire
+
+
+@pytest.fixture
+def busy() -> BusyStore:
+    """A store of four pairs in whose event loop others want their turn."""
+    made = BusyStore()
+    made.run("""INSERT INTO t VALUES ('a', 1), ('b', 2.5), ('c', 'x'), ('j', {"name": "n", "deep": {"er": [7]}})""")
+    return made

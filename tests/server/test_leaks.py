@@ -29,7 +29,7 @@ class BrokenEngine(MemoryEngine):
 
     broken = False
 
-    def snapshot(self, revision: int | None = None):  # type: ignore[no-untyped-def]
+    def snapshot(self, revision: int | None = None):
         if self.broken:
             raise KeyError(SECRET)
         return super().snapshot(revision)

@@ -14,14 +14,15 @@ from kvql_server.engines.base import Put
 from kvql_server.engines.hashtable import HashTableEngine
 from kvql_server.engines.hashtable.files import SEE
 
-from tests.engine.test_damage import commit, ends, log_of
 from tests.servers import BIN
+from tests.stores import commit, ends, log_of
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
 SERVER = ROOT / "server" / "kvql_server"
 RAISED = {
-    "Corrupted", "NewerFormat", "Locked", "EngineError", "StoreFull", "Damaged", "_damage", "Wrong", "Finding",
+    "Corrupted", "NewerFormat", "Locked", "EngineError", "StoreFull", "Unusable", "DiskFailed",
+    "Damaged", "_damage", "Wrong", "Finding",
     "NoBackup", "NoStore", "Unrepairable", "fail",
 }  # fmt: skip
 

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import grpc
 import pytest
-from kvql_server import passwords
-from kvql_server.service import serving
+from kvql_server import exits, passwords
 
 from kvql.v1 import kvql_pb2 as pb
 from tests.server.support import BEGIN, Wire, act, get, put, refused
@@ -46,7 +45,7 @@ def test_a_port_in_use(stopped: Server) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         code, said = start(stopped, "--listen", f"127.0.0.1:{port}")
-    assert code == serving.PORT_IN_USE
+    assert code == exits.PORT_IN_USE
     assert f"port {port}" in said
     assert "--listen" in said
 
@@ -55,7 +54,7 @@ def test_two_servers_on_one_port(stopped: Server, tmp_path: Path) -> None:
     first = Server(tmp_path / "first", engine="memory").start()
     try:
         code, _ = start(stopped, "--listen", f"localhost:{first.port}")
-        assert code == serving.PORT_IN_USE
+        assert code == exits.PORT_IN_USE
     finally:
         assert first.stop() == 0
 
@@ -64,7 +63,7 @@ def test_a_folder_in_use(tmp_path: Path) -> None:
     first = Server(tmp_path / "first").start()
     try:
         code, said = start(first)
-        assert code == serving.LOCKED
+        assert code == exits.LOCKED
         assert str(first.data) in said
         assert "running" in command(first, "status").stdout
     finally:
@@ -74,7 +73,7 @@ def test_a_folder_in_use(tmp_path: Path) -> None:
 def test_certificates_that_cannot_be_used(stopped: Server, tmp_path: Path) -> None:
     def refused_with(what: str) -> None:
         code, said = start(stopped, "--certs", str(tmp_path))
-        assert code == serving.CERTIFICATES
+        assert code == exits.CERTIFICATES
         assert what in said
 
     refused_with("is missing")
@@ -126,7 +125,7 @@ def test_made_certificates(stopped: Server) -> None:
 def test_a_users_file_that_cannot_be_used(tmp_path: Path, stopped: Server, users: str, what: str) -> None:
     (tmp_path / "users.json").write_text(users)
     code, said = start(stopped, "--data", str(tmp_path))
-    assert code == serving.USERS
+    assert code == exits.USERS
     assert what in said
     assert (tmp_path / "users.json").read_text() == users
 
@@ -135,20 +134,20 @@ def test_known_passwords_are_for_loopback_only(tmp_path: Path, stopped: Server) 
     seed = [{"username": "admin", "password": "password", "perms": ["ADMIN"]}]
     (tmp_path / "users.json").write_text(json.dumps(seed))
     code, said = start(stopped, "--data", str(tmp_path), "--listen", "0.0.0.0:0")
-    assert code == serving.USERS
+    assert code == exits.USERS
     assert "everybody knows" in said
     (tmp_path / "users.json").write_text(json.dumps([{**seed[0], "password": passwords.hash_password("password")}]))
-    assert start(stopped, "--data", str(tmp_path), "--listen", "0.0.0.0:0")[0] == serving.USERS
+    assert start(stopped, "--data", str(tmp_path), "--listen", "0.0.0.0:0")[0] == exits.USERS
 
 
 def test_plain_text_is_for_loopback_only(stopped: Server) -> None:
-    assert start(stopped, "--plain-text", "--listen", "0.0.0.0:0")[0] == serving.USAGE
+    assert start(stopped, "--plain-text", "--listen", "0.0.0.0:0")[0] == exits.USAGE
 
 
 @pytest.mark.parametrize("name", ["KVQL_SERVER_NONSENSE", "KVQL_SERVER_SYNC", "KVQL_SERVER_SESSIONS_MAX"])
 def test_wrong_settings(stopped: Server, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "often")
-    assert start(stopped)[0] == serving.USAGE
+    assert start(stopped)[0] == exits.USAGE
 
 
 def test_passwords_become_hashes_in_place(tmp_path: Path) -> None:
@@ -182,7 +181,7 @@ def test_users_of_a_stopped_store(tmp_path: Path) -> None:
         ).sqlstate == "28P01"  # fmt: skip
         wire.stub.Login(pb.LoginRequest(user="user", password="another-word-9"))
         wire.close()
-        assert command(server, "users", "list", *data).returncode == serving.LOCKED
+        assert command(server, "users", "list", *data).returncode == exits.LOCKED
     finally:
         server.stop()
 

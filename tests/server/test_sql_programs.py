@@ -151,7 +151,7 @@ def test_random_commands(seed: int) -> None:
             if number % 200 == 0:
                 run(compile_statement(parse("BEGIN")[0]))
         request = maker.command()
-        request.mode = maker.random.choice((0, 0, 0, 1, 2, 3))  # type: ignore[assignment]
+        request.mode = maker.random.choice((0, 0, 0, 1, 2, 3))
         try:
             run(request)
             codes["fine"] += 1

@@ -117,7 +117,7 @@ def test_what_is_somebody_elses_cannot_be_written(people: dict[str, Wire], name:
     "EXPIRE a 60s", "PERSIST a",
 ])  # fmt: skip
 def test_modes_of_short_forms_ask_the_same_rights(people: dict[str, Wire], short: str, mode: int) -> None:
-    prefix = {pb.MODE_EXPLAIN: "EXPLAIN", pb.MODE_EXPLAIN_ANALYZE: "EXPLAIN ANALYZE", pb.MODE_DRY_RUN: "DRY RUN"}[mode]  # type: ignore[index]
+    prefix = {pb.MODE_EXPLAIN: "EXPLAIN", pb.MODE_EXPLAIN_ANALYZE: "EXPLAIN ANALYZE", pb.MODE_DRY_RUN: "DRY RUN"}[mode]
     reads = short.split()[0] in ("GET", "HAS", "COUNT", "SHOW")
     error = people["other"].refusal(request("owned", text=pb.TextCommand(text=f"{prefix} {short}")))
     creates = short.split()[0] in ("PUT", "UPSERT")

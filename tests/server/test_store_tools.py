@@ -18,12 +18,13 @@ import pexpect
 import pytest
 from click.testing import CliRunner, Result
 from kvql_server import exits
+from kvql_server.executor import Executor, step
 from kvql_server.main import main
 from kvql_server.service import serving
 
 import kvql
-from tests.engine.test_damage import RECORDS, ends, log_of, store  # noqa: F401 - a fixture
 from tests.servers import BIN, Server
+from tests.stores import RECORDS, ends, log_of
 
 
 def run(*arguments: object) -> Result:
@@ -53,13 +54,13 @@ def test_the_codes_are_those_of_a_start() -> None:
 # ── verify ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_a_sound_store(store: Path) -> None:  # noqa: F811
+def test_a_sound_store(store: Path) -> None:
     before = touched(store)
     done = run("verify", store, "--hash")
     assert done.exit_code == 0
     lines = done.output.splitlines()
     assert lines[0].startswith("MANIFEST") and "format 1, store " in lines[0] and "epoch 1, 1 segment" in lines[0]
-    assert " ".join(lines[1].split()) == "checkpoint-0000000000000001.kvc 131 bytes 1 block, 1 pair, revision 1"
+    assert " ".join(lines[1].split()) == "checkpoint-0000000000000001.kvc 153 bytes 2 blocks, 1 pair, revision 1"
     assert lines[2].endswith("8 records, 16 changes, revisions 2 to 9")
     assert lines[3] == "sound, up to revision 9"
     assert lines[4].startswith("sha256:") and lines[4].endswith(" revision 9 pairs 10")
@@ -67,7 +68,7 @@ def test_a_sound_store(store: Path) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("damage", ["none", "torn", "flip", "checkpoint", "manifest", "no manifest", "leftovers"])
-def test_nothing_is_touched_without_repair(store: Path, damage: str) -> None:  # noqa: F811
+def test_nothing_is_touched_without_repair(store: Path, damage: str) -> None:
     log = log_of(store)
     match damage:
         case "torn":
@@ -93,7 +94,7 @@ def test_nothing_is_touched_without_repair(store: Path, damage: str) -> None:  #
     store.chmod(0o700)
 
 
-def test_a_torn_end(store: Path) -> None:  # noqa: F811
+def test_a_torn_end(store: Path) -> None:
     log = log_of(store)
     os.truncate(log, log.stat().st_size - 3)
     done = run("verify", store, "--hash")
@@ -103,7 +104,7 @@ def test_a_torn_end(store: Path) -> None:  # noqa: F811
     assert "sha256:" in done.output
 
 
-def test_damage(store: Path) -> None:  # noqa: F811
+def test_damage(store: Path) -> None:
     flip(log_of(store), 100)
     done = run("verify", store, "--hash")
     assert done.exit_code == exits.DAMAGED
@@ -111,7 +112,7 @@ def test_damage(store: Path) -> None:  # noqa: F811
     assert "no hash" in done.output and "sha256" not in done.output
 
 
-def test_much_damage_is_told_in_part(store: Path) -> None:  # noqa: F811
+def test_much_damage_is_told_in_part(store: Path) -> None:
     log = log_of(store)
     data = bytearray(log.read_bytes())
     one = bytes(data[: ends(bytes(data))[0]])[32:]
@@ -132,14 +133,14 @@ def test_folders_without_a_store(tmp_path: Path) -> None:
     assert run("verify", tmp_path, "--nonsense").exit_code == exits.USAGE
 
 
-def test_a_folder_that_may_not_be_read(store: Path) -> None:  # noqa: F811
+def test_a_folder_that_may_not_be_read(store: Path) -> None:
     if os.geteuid() == 0:
         pytest.skip("root may read everything")
     (store / "LOCK").chmod(0)
     assert run("verify", store).exit_code == exits.FOLDER
 
 
-def test_a_start_during_verify_is_kept_out(store: Path) -> None:  # noqa: F811
+def test_a_start_during_verify_is_kept_out(store: Path) -> None:
     with (store / "LOCK").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_SH)
         assert run("verify", store).exit_code == 0, "two may look at once"
@@ -147,7 +148,7 @@ def test_a_start_during_verify_is_kept_out(store: Path) -> None:  # noqa: F811
         assert done.exit_code == exits.LOCKED and "in use by another process" in done.output
 
 
-def test_the_id_of_a_dead_process_is_not_told(store: Path) -> None:  # noqa: F811
+def test_the_id_of_a_dead_process_is_not_told(store: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     (store / "LOCK").write_text(f"{dead.pid}\n")
@@ -160,7 +161,7 @@ def test_the_id_of_a_dead_process_is_not_told(store: Path) -> None:  # noqa: F81
 # ── repair ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_repair_without_a_terminal_needs_yes(store: Path) -> None:  # noqa: F811
+def test_repair_without_a_terminal_needs_yes(store: Path) -> None:
     flip(log_of(store), 100)
     before = touched(store)
     done = run("verify", store, "--repair")
@@ -181,7 +182,7 @@ def test_repair_without_a_terminal_needs_yes(store: Path) -> None:  # noqa: F811
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
-def test_repair_asks_on_a_terminal(store: Path, answer: str) -> None:  # noqa: F811
+def test_repair_asks_on_a_terminal(store: Path, answer: str) -> None:
     flip(log_of(store), 100)
     child = pexpect.spawn(
         str(BIN / "kvql-server"), ["verify", str(store), "--repair"], timeout=20, encoding="utf-8", dimensions=(24, 200)
@@ -196,7 +197,7 @@ def test_repair_asks_on_a_terminal(store: Path, answer: str) -> None:  # noqa: F
     assert bool(list(store.glob("*.before-repair"))) == (answer == "y")
 
 
-def test_what_cannot_be_repaired(store: Path) -> None:  # noqa: F811
+def test_what_cannot_be_repaired(store: Path) -> None:
     point = next(store.glob("checkpoint-*"))
     flip(point, 60)
     done = run("verify", store, "--repair", "--yes")
@@ -205,7 +206,7 @@ def test_what_cannot_be_repaired(store: Path) -> None:  # noqa: F811
     assert not list(store.glob("*.before-repair"))
 
 
-def test_links_are_left_alone(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_links_are_left_alone(store: Path, tmp_path: Path) -> None:
     log = log_of(store)
     elsewhere = tmp_path / "elsewhere.kvl"
     log.rename(elsewhere)
@@ -279,7 +280,7 @@ def test_a_running_server(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_a_backup_that_is_told_to_end_leaves_nothing(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_a_backup_that_is_told_to_end_leaves_nothing(store: Path, tmp_path: Path) -> None:
     log = log_of(store)
     os.truncate(log, log.stat().st_size - 3)  # it waits a moment to see whether that is a write under way
     child = subprocess.Popen([str(BIN / "kvql-server"), "backup", str(store), str(tmp_path / "copy")])
@@ -290,7 +291,7 @@ def test_a_backup_that_is_told_to_end_leaves_nothing(store: Path, tmp_path: Path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
 
 
-def test_the_sentences_of_a_backup(store: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_the_sentences_of_a_backup(store: Path, tmp_path: Path) -> None:
     done = run("backup", store, tmp_path / "copy")
     assert done.exit_code == 0
     assert done.output.startswith(f"{tmp_path / 'copy'}: store ") and "up to revision 9, " in done.output
@@ -304,7 +305,7 @@ def test_the_sentences_of_a_backup(store: Path, tmp_path: Path) -> None:  # noqa
 # ── status ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_status_of_a_stopped_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_status_of_a_stopped_store(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = touched(store)
     told = json.loads(run("status", store, "--format", "json").output)
     assert told["checkpoint_age_s"] < 100 and told.pop("checkpoint_time") > 10**15 and len(told.pop("store")) == 16
@@ -313,13 +314,34 @@ def test_status_of_a_stopped_store(store: Path, monkeypatch: pytest.MonkeyPatch)
         "state": "stopped", "process": None, "folder": str(store), "format": 1, "epoch": 1, "revision": RECORDS + 1,
         "closed": False, "segments": 1, "records": RECORDS, "log_bytes": log_of(store).stat().st_size,
         "log_bytes_allocated": log_of(store).stat().st_size, "checkpoint": "checkpoint-0000000000000001.kvc",
-        "checkpoint_revision": 1, "checkpoint_bytes": 131, "checkpoint_pairs": 1,
+        "checkpoint_revision": 1, "checkpoint_bytes": 153, "checkpoint_pairs": 1, "history": {},
     }  # fmt: skip
     monkeypatch.setenv("KVQL_SERVER_DATA", str(store))
     lines = dict(line.split(":", 1) for line in run("status").output.splitlines())
     assert lines["state"].strip() == "stopped, not closed in order" and lines["revision"].strip() == "9"
-    assert "1 segment, 8 records" in lines["log"] and "revision 1, 1 pair, 131 bytes" in lines["checkpoint"]
+    assert "1 segment, 8 records" in lines["log"] and "revision 1, 1 pair, 153 bytes" in lines["checkpoint"]
     assert touched(store) == before
+
+
+def test_status_tells_what_history_costs(tmp_path: Path) -> None:
+    from kvql_server.engines.hashtable import HashTableEngine
+
+    with kvql.connect(str(tmp_path / "s"), autocommit=True) as connection:
+        for text in ("CREATE NAMESPACE none WITH (history = '0s')", "USE none", "PUT a 1", "UPDATE a 2", "USE shop",
+                     "PUT a 1", "UPDATE a 2", "UPDATE a 3", "DELETE a", "USE quiet", "PUT a 1"):  # fmt: skip
+            connection.execute(text)
+        (first,) = connection.execute("SELECT revision FROM HISTORY OF shop LIMIT 1").fetchone()
+    engine = HashTableEngine.open(tmp_path / "s")
+    step(Executor(engine).start())
+    engine.checkpoint()
+    engine.close_now()
+    (kept,) = json.loads(run("status", tmp_path / "s", "--format", "json").output)["history"].items()
+    assert kept[0] == "shop"
+    assert (kept[1]["changes"], kept[1]["oldest_revision"], kept[1]["oldest_time"]) == (3, first - 1, None)
+    assert (
+        f"history:    shop 3 changes, {kept[1]['bytes']:,} bytes, from revision {first - 1} on"
+        in run("status", tmp_path / "s").output.splitlines()
+    )
 
 
 def test_status_of_a_store_that_was_closed(tmp_path: Path) -> None:
@@ -329,7 +351,7 @@ def test_status_of_a_store_that_was_closed(tmp_path: Path) -> None:
     assert "stopped, closed in order" in told and "checkpoint: none" in told
 
 
-def test_status_is_asked_of_folders(store: Path) -> None:  # noqa: F811
+def test_status_is_asked_of_folders(store: Path) -> None:
     assert run("status", "kvql://localhost").exit_code == exits.USAGE
     assert run("status", store, "--data", store).exit_code == exits.USAGE
     flip(store / "MANIFEST", 10)

@@ -205,10 +205,16 @@ def test_statements_at_the_start() -> None:
         ("PUT a 1 ", "PUT a 1 TTL"),
         ("SELECT key, value ", "SELECT key, value FROM"),
         ("SELECT key WHERE k = 1 ord", "SELECT key WHERE k = 1 order"),
+        ("SELECT key FROM history of shop WHERE ev", "SELECT key FROM history of shop WHERE event"),
+        ("SELECT key FROM shop AS OF ", "SELECT key FROM shop AS OF REVISION"),
     ],
 )
 def test_completions(text: str, wanted: str) -> None:
     assert any(t.startswith(wanted) for t, _ in completions(text)), completions(text)
+
+
+def test_event_is_offered_for_the_history_only() -> None:
+    assert not any(what == "column" for _, what in completions("SELECT key FROM shop WHERE ev"))
 
 
 @pytest.mark.parametrize(

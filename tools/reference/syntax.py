@@ -37,9 +37,8 @@ _LABELS: Final[dict[tuple[str, str], str]] = {
     ("option", "alias"): "setting",
     ("field", "field_name"): "field",
     ("opt_format", "alias"): "format",
-    ("rollback", "alias"): "savepoint",
     ("savepoint", "alias"): "savepoint",
-    ("release", "alias"): "savepoint",
+    ("savepoint_name", "alias"): "savepoint",
     ("create_role", "user"): "role",
     ("drop_role", "user"): "role",
     ("cancel", "user"): "session",
@@ -59,14 +58,14 @@ _LITERALS: Final[dict[str, str]] = {
     "JSON_NUMBER": "number",
 }  # fmt: skip
 # Keywords that the grammar also takes as plain words; a diagram shows them as keywords only.
-_ALSO_WORDS: Final = frozenset({"TIMESTAMP", "INTERVAL", "HISTORY"})
+_ALSO_WORDS: Final = frozenset({"TIMESTAMP", "INTERVAL", "HISTORY", "SAVEPOINT"})
 _AS_WORD: Final = "source_history_word"
 
 
 @lru_cache
 def _rules() -> dict[str, Any]:
     text = GRAMMAR.read_text(encoding="utf-8")
-    grammar, _ = load_grammar(text, GRAMMAR.name, [], False)  # type: ignore[no-untyped-call]
+    grammar, _ = load_grammar(text, GRAMMAR.name, [], False)  # type: ignore[no-untyped-call]  # Lark has no types here
     return {str(name): tree for name, _, tree, _ in grammar.rule_defs}
 
 

@@ -133,6 +133,9 @@ def types() -> str:
                 "field of a JSON value: `city` means `value.city`."
             ),
             _table(["column", "what it holds"], *([_code(c["name"]), c["text"]] for c in told["column"])),
+            paragraph(
+                "`FROM HISTORY OF ns` has one more, `event`: PUT, UPDATE, DELETE or EXPIRE, whichever made that state."
+            ),
         )
     )
 

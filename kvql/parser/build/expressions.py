@@ -193,7 +193,8 @@ _NUMBERS: Final = frozenset({int, Decimal, float})
 
 def group(v: list[Any], start: int, end: int) -> Expression:
     """``( e )`` is e: the tree says what the brackets said."""
-    return v[1]  # type: ignore[no-any-return]
+    inner: Expression = v[1]
+    return inner
 
 
 def subquery(v: list[Any], start: int, end: int) -> Subquery:

@@ -11,6 +11,7 @@ from typing import Any, Final
 from kvql import errors
 from kvql.ast import Expression, JsonArray, JsonObject, Literal, Name, Param
 from kvql.node import maker
+from kvql.parser.matching import known
 from kvql.span import Span
 from kvql.values import INTEGER_MAX, INTEGER_MIN, Json, bare_value, check_decimal, parse_interval, parse_timestamp
 
@@ -154,7 +155,7 @@ _DURATION: Final = re.compile(r"([0-9]+)(ms|s|m|h|d)")
 
 def duration(v: list[Any], start: int, end: int) -> Literal:
     """``60s``"""
-    number, unit = _DURATION.fullmatch(v[0]).groups()  # type: ignore[union-attr]
+    number, unit = known(_DURATION.fullmatch(v[0])).groups()
     try:
         if len(number) > 30:
             raise OverflowError
@@ -330,10 +331,10 @@ def _json_literal(text: str, start: int, end: int) -> Literal:
         raise e.at(Span(start, end)) from None
 
 
-def _node(part: Any) -> Expression:
+def _node(part: _Piece | Expression) -> Expression:
     """A piece beside a parameter: a literal of the type that it has in JSON."""
-    if type(part) is not _Piece:
-        return part  # type: ignore[no-any-return]
+    if not isinstance(part, _Piece):
+        return part
     if part[0] == '"':
         return Literal(json.loads(part))
     if part in _CONSTANTS:

@@ -226,6 +226,10 @@ def savepoint(v: list[Any], start: int, end: int) -> ast.Savepoint:
     return ast.Savepoint(v[1], span=_new(Span, (start, end)))
 
 
+def after_savepoint(v: list[Any], start: int, end: int) -> Any:
+    return v[1]
+
+
 def release(v: list[Any], start: int, end: int) -> ast.Release:
     return ast.Release(v[1], span=_new(Span, (start, end)))
 
@@ -328,7 +332,8 @@ def every_namespace(v: list[Any], start: int, end: int) -> object:
 
 
 def privilege(v: list[Any], start: int, end: int) -> str:
-    return v[0].upper()  # type: ignore[no-any-return]
+    word: str = v[0]
+    return word.upper()
 
 
 def grant(v: list[Any], start: int, end: int) -> ast.Grant:
@@ -433,6 +438,7 @@ BUILDERS: Final = {
     "commit": commit,
     "rollback": rollback,
     "savepoint": savepoint,
+    "after_savepoint": after_savepoint,
     "release": release,
     "assert": assert_,
     "watch": watch,

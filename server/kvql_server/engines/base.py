@@ -22,11 +22,16 @@ the order of Python's str.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, ClassVar, Literal, Protocol, TypeAlias
 
 import msgspec
 
 from kvql.values import Value
+
+HISTORY_US = 3_600_000_000
+"""How long history is kept unless the namespace says otherwise: an hour."""
+HISTORY_BYTES = 64 << 20
+"""How much of it at most."""
 
 SYSTEM_NAMESPACE = "$system"
 """Users, namespaces, grants, signing keys: pairs like all others, in a namespace that no user can name."""
@@ -148,10 +153,37 @@ CommitOutcome: TypeAlias = int | Conflict
 """The revision, or why not."""
 
 
-class Change(msgspec.Struct, frozen=True, gc=False):
-    """One pair's change in a commit; ``entry`` None: it is gone, because it expired if ``expired``."""
+class Gone(msgspec.Struct, frozen=True, gc=False):
+    """The state of a pair that is no more, as history tells it: an :class:`Entry` that says when, by whom and why it
+    went. No snapshot shows it to ``get`` or ``scan``."""
 
-    namespace: str
+    revision: int
+    time: int
+    user: str
+    comment: str
+    expired: bool
+
+    value: ClassVar[Any] = None
+    version: ClassVar[int] = 0
+    expires_at: ClassVar[int | None] = None
+
+    @property
+    def created_at(self) -> int:
+        return self.time
+
+    @property
+    def updated_at(self) -> int:
+        return self.time
+
+    @property
+    def updated_by(self) -> str:
+        return self.user
+
+
+class Change(msgspec.Struct, frozen=True, gc=False):
+    """One pair's change in a commit; ``entry`` None: it is gone, because it expired if ``expired``; ``previous`` None:
+    it was not there."""
+
     key: str
     entry: Any
     previous: Any
@@ -159,13 +191,14 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
-    """What ``watch`` yields: one revision and all that it changed."""
+    """What ``watch`` yields: one revision and all that it changed in the namespace, in no order. ``changes`` may be
+    read once."""
 
     revision: int
     time: int
     user: str
     comment: str
-    changes: Sequence[Change]
+    changes: Iterable[Change]
 
 
 # ── refusals ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -191,12 +224,24 @@ class NewerFormat(Corrupted):
     """The files are of a newer release, and not damaged; names what it is and both formats."""
 
 
+class Unusable(EngineError):
+    """The system refuses the folder: rights, a read-only file system."""
+
+
+class DiskFailed(EngineError):
+    """A file of the store could not be read, written or synced while it was opened; nothing is known of its content."""
+
+
 class Locked(EngineError):
     """Another process has the folder."""
 
 
 class Compacted(EngineError):
-    """The revision asked for is older than what is kept."""
+    """The revision or the time asked for is older than what is kept; ``oldest`` is the oldest revision that is."""
+
+    def __init__(self, message: str, oldest: int = 0) -> None:
+        super().__init__(message)
+        self.oldest = oldest
 
 
 class Closed(EngineError):
@@ -231,7 +276,10 @@ class Page:
 
 
 class Snapshot(Protocol):
-    """The store as it was at ``revision``, at the moment ``time``. Close it: open ones keep old versions alive."""
+    """The store as it was at ``revision``, at the moment ``time``. Close it: open ones keep old versions alive.
+
+    Reading a namespace whose history does not reach back to ``revision`` raises ``Compacted``. A page may be empty.
+    """
 
     @property
     def revision(self) -> int: ...
@@ -258,6 +306,10 @@ class Snapshot(Protocol):
     async def count(self, namespace: str) -> int:
         """Live pairs of the namespace, without reading them if nothing in it expires."""
 
+    def history(self, namespace: str, start: str = "", end: str | None = None) -> AsyncIterator[Page]:
+        """Every state up to ``revision`` that is known of the pairs of [start, end), in order of key, then revision: as
+        entries, removals as :class:`Gone`. What ended before the history kept (``oldest``) is not among them."""
+
     def close(self) -> None: ...
 
 
@@ -266,8 +318,21 @@ class Engine(Protocol):
 
     in_process: bool
 
-    def snapshot(self, revision: int | None = None) -> Snapshot:
-        """The newest state, or the state at an earlier revision (``Compacted`` if it is gone)."""
+    def snapshot(self, revision: int | None = None, time: int | None = None) -> Snapshot:
+        """The newest state, or the state at an earlier revision: see ``Snapshot`` for what is gone of it. ``Compacted``
+        for a revision in the future. ``time``: what was due to expire then is not shown; None: now, and in the past
+        what had expired by a commit."""
+
+    def keep_history(self, namespace: str, keep_us: int, bytes_max: int) -> None:
+        """From now on, keep what is replaced or removed in the namespace for so long, and no more of it than about so
+        many bytes. To be said again after every opening, before the first ``tick``; for others ``HISTORY_US`` and
+        ``HISTORY_BYTES`` hold. With 0 there is no past to read; watching works all the same."""
+
+    def oldest(self, namespace: str) -> int:
+        """The oldest revision that a snapshot can show of the namespace; the newest one if no history is kept."""
+
+    def revision_at(self, namespace: str, time: int) -> int:
+        """The revision of the namespace's last change at or before ``time``; ``Compacted`` if that is not known."""
 
     async def commit_many(self, transactions: Sequence[Transaction]) -> list[CommitOutcome]:
         """Carry out each in turn, each seeing those before it, with fates of their own; see ``synced``.
@@ -291,11 +356,13 @@ class Engine(Protocol):
     def sync(self, revision: int) -> None:
         """The same, blocking the calling thread."""
 
-    def watch(self, from_revision: int) -> AsyncIterator[Commit]:
-        """Every commit after ``from_revision``, in order, without gaps, durable ones only; or ``Compacted``."""
+    def watch(self, namespace: str, from_revision: int) -> AsyncIterator[Commit]:
+        """Every commit after ``from_revision`` that changed the namespace, in order, without gaps, durable ones only;
+        ``Compacted`` for one who asks for what is gone, or reads so slowly that it went. Holds nothing back: the
+        watcher's place is a revision."""
 
     async def compact(self, revision: int) -> None:
-        """Forget versions that no snapshot at or after ``revision`` can see."""
+        """Forget all history before ``revision``."""
 
     def status(self) -> dict[str, Any]:
         """Figures for operators: revision, synced_revision, pairs, open_snapshots, log_bytes, last_checkpoint, …"""

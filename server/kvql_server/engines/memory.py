@@ -1,8 +1,8 @@
 """An engine that keeps pairs in memory only: for ``:memory:``, for tests, and as a second opinion on the hash tables.
 
 It is written to be obviously right rather than fast: each key has the list of its states, (revision, entry or None), in
-order; a snapshot reads the last state at or before its revision; states that no open snapshot can see are dropped when
-the key is next written. Nothing outlives the process.
+order; a snapshot reads the last state at or before its revision; states that no open snapshot can see, and no history
+keeps, are dropped when the key is next written. Nothing outlives the process.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import msgspec
 
 from kvql_server.clock import Clock, SystemClock
 from kvql_server.engines import base
-from kvql_server.engines.base import Absent, Clear, Conflict, Guard, Order, Page, Put, RangeUnchanged, Unchanged
-from kvql_server.engines.feed import Feed, Item
+from kvql_server.engines.base import Absent, Clear, Conflict, Gone, Guard, Order, Page, Put, RangeUnchanged, Unchanged
+from kvql_server.engines.journal import Journal, Step
+from kvql_server.engines.watchers import Watchers
 
 PAGE_PAIRS: Final = 4096
 TOMBSTONES_MAX: Final = 10_000
@@ -42,44 +43,50 @@ class _Meta(msgspec.Struct, frozen=True, gc=False):
     comment: str
 
 
-States: TypeAlias = list[tuple[int, MemoryEntry | None]]
+States: TypeAlias = list[tuple[int, MemoryEntry | Gone]]
 
 
 class _Namespace:
     """The keys of a namespace and their states."""
 
-    def __init__(self, forgotten: int) -> None:
+    def __init__(self, forgotten: int, journal: Journal) -> None:
+        self.journal = journal
         self.states: dict[str, States] = {}
         self.tombstones = 0
+        self.tombstones_max = TOMBSTONES_MAX
         self.forgotten = forgotten  # deletions up to this revision may have been forgotten
         self.changed = forgotten
         self._sorted: list[str] | None = []
 
     def current(self, key: str) -> MemoryEntry | None:
         states = self.states.get(key)
-        return states[-1][1] if states else None
+        state = states[-1][1] if states else None
+        return state if isinstance(state, MemoryEntry) else None
 
     def at(self, key: str, revision: int, time: int) -> MemoryEntry | None:
         """The live pair as a snapshot sees it."""
         for written, entry in reversed(self.states.get(key, ())):
             if written <= revision:
-                live = entry is not None and (entry.expires_at is None or entry.expires_at > time)
-                return entry if live else None
+                if not isinstance(entry, MemoryEntry):
+                    return None
+                return entry if entry.expires_at is None or entry.expires_at > time else None
         return None
 
-    def set(self, key: str, revision: int, entry: MemoryEntry | None, oldest_open: int) -> None:
+    def set(self, key: str, revision: int, entry: MemoryEntry | Gone, oldest_open: int) -> None:
         states = self.states.get(key)
         if states is None:
             states = self.states[key] = []
             self._sorted = None
-        elif states[-1][1] is None:
-            self.tombstones -= 1
+        self.tombstones -= bool(states) and isinstance(states[-1][1], Gone)
+        if states and states[-1][0] == revision:
+            states.pop()  # written twice in one transaction: one change
         while len(states) > 1 and states[1][0] <= oldest_open:
             del states[0]
-        states.append((revision, entry))
+        if not (isinstance(entry, Gone) and states and isinstance(states[-1][1], Gone)):
+            states.append((revision, entry))
         if len(states) == 2 and states[0][0] <= oldest_open and revision <= oldest_open:
             del states[0]
-        self.tombstones += entry is None
+        self.tombstones += isinstance(states[-1][1], Gone)
         self.changed = revision
 
     def ordered(self) -> list[str]:
@@ -89,25 +96,41 @@ class _Namespace:
 
     def forget(self, oldest_open: int) -> None:
         """Drop deleted keys that no snapshot sees."""
-        gone = [key for key, states in self.states.items() if states[-1][1] is None and states[-1][0] <= oldest_open]
+        gone = [
+            key
+            for key, states in self.states.items()
+            if isinstance(states[-1][1], Gone) and states[-1][0] <= oldest_open
+        ]
         for key in gone:
             self.forgotten = max(self.forgotten, self.states.pop(key)[-1][0])
         self.tombstones -= len(gone)
+        # those that history still needs are not looked at again with every commit
+        self.tombstones_max = max(TOMBSTONES_MAX, 2 * self.tombstones)
         self._sorted = None
 
 
 class MemorySnapshot:
     """:class:`base.Snapshot`."""
 
-    def __init__(self, engine: MemoryEngine, revision: int, time: int) -> None:
+    def __init__(self, engine: MemoryEngine, revision: int, time: int, now: int) -> None:
         self._engine = engine
+        self._now = now
         self._open = True
+        self._was_newest = revision == engine.revision
         self.revision = revision
         self.time = time
 
     def _get(self, namespace: str, key: str) -> MemoryEntry | None:
-        space = self._engine.namespaces.get(namespace)
+        space = self._space(namespace)
         return None if space is None else space.at(key, self.revision, self.time)
+
+    def _space(self, namespace: str) -> _Namespace | None:
+        space = self._engine.namespaces.get(namespace)
+        if space is not None and not self._was_newest:
+            oldest = space.journal.oldest(self._now, self._engine.revision)
+            if self.revision < oldest:
+                raise base.Compacted(f"revision {self.revision} of {namespace} has been compacted", oldest)
+        return space
 
     async def get(self, namespace: str, key: str) -> MemoryEntry | None:
         return self._get(namespace, key)
@@ -118,7 +141,7 @@ class MemorySnapshot:
     async def scan(
         self, namespace: str, start: str = "", end: str | None = None, order: Order = "key"
     ) -> AsyncIterator[Page]:
-        space = self._engine.namespaces.get(namespace)
+        space = self._space(namespace)
         if space is None:
             return
         keys = [key for key in space.ordered() if key >= start and (end is None or key < end)]
@@ -139,6 +162,24 @@ class MemorySnapshot:
             total += len(page)
         return total
 
+    async def history(self, namespace: str, start: str = "", end: str | None = None) -> AsyncIterator[Page]:
+        space = self._engine.namespaces.get(namespace)
+        if space is None:
+            return
+        oldest = space.journal.oldest(self._now, self._engine.revision)
+        pairs: list[tuple[str, Any]] = []
+        for key in space.ordered():
+            if key < start or (end is not None and key >= end):
+                continue
+            states = space.states[key]
+            ends = [written for written, _ in states[1:]] + [self._engine.revision + 1]
+            for at, ((written, state), ended) in enumerate(zip(states, ends, strict=True)):
+                # a removal that comes first came with its put in one commit
+                shown = written > oldest and at > 0 if isinstance(state, Gone) else ended > oldest
+                if written <= self.revision and shown:
+                    pairs.append((key, state))
+        yield Page.of(pairs)
+
     def close(self) -> None:
         if self._open:
             self._open = False
@@ -156,20 +197,47 @@ class MemoryEngine:
         self._revision = 0
         self._open: dict[int, int] = {}  # revision -> open snapshots of it
         self._expiry: list[tuple[int, str, str, int]] = []  # heap of (expires_at, namespace, key, revision)
-        self._feed = Feed(0)
+        self._journals: dict[str, Journal] = {}
+        self._watchers = Watchers(0)
         self._closed = False
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────
 
-    def snapshot(self, revision: int | None = None) -> MemorySnapshot:
+    @property
+    def revision(self) -> int:
+        """The newest one."""
+        return self._revision
+
+    def snapshot(self, revision: int | None = None, time: int | None = None) -> MemorySnapshot:
         self._check()
+        now = self._clock.now()
+        past = revision is not None and revision < self._revision
         revision = self._revision if revision is None else revision
         if revision > self._revision:
             raise base.Compacted(f"revision {revision} is in the future; the newest one is {self._revision}")
-        if revision != self._revision and revision not in self._open:
-            raise base.Compacted(f"revision {revision} has been compacted")
         self._open[revision] = self._open.get(revision, 0) + 1
-        return MemorySnapshot(self, revision, self._clock.now())
+        time = time if time is not None else -(2**63) if past else now
+        return MemorySnapshot(self, revision, time, now)
+
+    def _journal(self, namespace: str) -> Journal:
+        journal = self._journals.get(namespace)
+        if journal is None:
+            journal = self._journals[namespace] = Journal(namespace, self._revision)
+            if namespace == base.SYSTEM_NAMESPACE:
+                journal.keep(0, 0)
+        return journal
+
+    def keep_history(self, namespace: str, keep_us: int, bytes_max: int) -> None:
+        self._journal(namespace).keep(keep_us, bytes_max)
+
+    def oldest(self, namespace: str) -> int:
+        journal = self._journals.get(namespace)
+        return 0 if journal is None else journal.oldest(self._clock.now(), self._revision)
+
+    def revision_at(self, namespace: str, time: int) -> int:
+        self._check()
+        journal = self._journals.get(namespace)
+        return self._revision if journal is None else journal.revision_at(time, self._clock.now(), self._revision)
 
     def release(self, revision: int) -> None:
         """One snapshot of ``revision`` is closed."""
@@ -198,7 +266,7 @@ class MemoryEngine:
             meta = _Meta(now, transaction.user, transaction.comment)
             self._apply(transaction.writes, meta, expired=False)
             outcomes.append(self._revision)
-        self._feed.durable(self._revision)
+        self._watchers.durable(self._revision)
         return outcomes
 
     def _holds(self, guard: Guard) -> bool:
@@ -230,24 +298,33 @@ class MemoryEngine:
         self._revision += 1
         before: dict[tuple[str, str], MemoryEntry | None] = {}
         for write in writes:
-            space = self.namespaces.setdefault(write.namespace, _Namespace(self._revision - 1))
+            space = self.namespaces.get(write.namespace)
+            if space is None:
+                journal = self._journals.get(write.namespace) or self._journal_before(write.namespace)
+                space = self.namespaces[write.namespace] = _Namespace(self._revision - 1, journal)
+            gone = Gone(self._revision, meta.time, meta.user, meta.comment, expired)
             if isinstance(write, Clear):
-                live = [key for key, states in space.states.items() if states[-1][1] is not None]
+                live = [key for key, states in space.states.items() if isinstance(states[-1][1], MemoryEntry)]
                 for key in live:
-                    self._set(space, write.namespace, key, None, before)
+                    self._set(space, write.namespace, key, gone, before)
             elif isinstance(write, Put):
                 self._set(space, write.namespace, write.key, self._entry(space, write, meta), before)
             elif space.current(write.key) is not None:
-                self._set(space, write.namespace, write.key, None, before)
+                self._set(space, write.namespace, write.key, gone, before)
         oldest_open = self._oldest_open()
         for space in {id(s): s for s in (self.namespaces[namespace] for namespace, _ in before)}.values():
-            if space.tombstones > TOMBSTONES_MAX:
-                space.forget(oldest_open)
-        changes = tuple(
-            (namespace, key, self.namespaces[namespace].current(key), previous, expired)
-            for (namespace, key), previous in before.items()
-        )
-        self._feed.add(Item(self._revision, meta, changes))
+            if space.tombstones > space.tombstones_max:
+                space.forget(min(oldest_open, space.journal.oldest(meta.time, self._revision)))
+        for (namespace, key), previous in before.items():
+            entry = self.namespaces[namespace].current(key)
+            if entry is not None or previous is not None:
+                self._journals[namespace].add(Step(self._revision, meta, key, entry, previous, expired))
+
+    def _journal_before(self, namespace: str) -> Journal:
+        """A journal that begins with the commit that is being applied."""
+        journal = self._journal(namespace)
+        journal.floor = self._revision - 1
+        return journal
 
     def _entry(self, space: _Namespace, put: Put, meta: _Meta) -> MemoryEntry:
         old = space.current(put.key)
@@ -265,11 +342,12 @@ class MemoryEngine:
         space: _Namespace,
         namespace: str,
         key: str,
-        entry: MemoryEntry | None,
+        entry: MemoryEntry | Gone,
         before: dict[tuple[str, str], MemoryEntry | None],
     ) -> None:
         before.setdefault((namespace, key), space.current(key))
-        space.set(key, self._revision, entry, self._oldest_open() if self._open else self._revision)
+        oldest = space.journal.oldest(self._clock.now(), self._revision)
+        space.set(key, self._revision, entry, min(self._oldest_open(), oldest))
 
     # ── expiry ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -290,7 +368,7 @@ class MemoryEngine:
                 gone.append(base.Delete(namespace, key))
         if gone:
             self._apply(list(dict.fromkeys(gone)), _Meta(now, "", ""), expired=True)
-            self._feed.durable(self._revision)
+            self._watchers.durable(self._revision)
 
     # ── the rest of the contract ──────────────────────────────────────────────────────────────────────────────
 
@@ -300,13 +378,14 @@ class MemoryEngine:
     def sync(self, revision: int) -> None:
         self._check()
 
-    def watch(self, from_revision: int) -> AsyncIterator[base.Commit]:
-        return self._feed.watch(from_revision, self._check)
+    def watch(self, namespace: str, from_revision: int) -> AsyncIterator[base.Commit]:
+        return self._watchers.watch(self._journal(namespace), from_revision, self._check)
 
     async def compact(self, revision: int) -> None:
         self._check()
         oldest_open = min(self._oldest_open(), revision)
         for space in self.namespaces.values():
+            space.journal.forget(revision - 1)
             space.forget(oldest_open)
 
     def status(self) -> dict[str, Any]:
@@ -317,6 +396,11 @@ class MemoryEngine:
             "synced_revision": self._revision,
             "pairs": live,
             "open_snapshots": sum(self._open.values()),
+            "history": {
+                name: {"changes": len(j), "bytes": j.bytes, "oldest_revision": j.floor, "oldest_time": j.floor_time}
+                for name, j in self._journals.items()
+                if j.keep_us and name != base.SYSTEM_NAMESPACE
+            },
             "failed": None,
         }
 
@@ -327,7 +411,7 @@ class MemoryEngine:
 
     async def close(self) -> None:
         self._closed = True
-        self._feed.close()
+        self._watchers.close()
 
     def _check(self) -> None:
         if self._closed:

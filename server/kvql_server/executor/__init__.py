@@ -10,10 +10,11 @@ One request, in the order of control flow:
    ``assertions`` with its ``subqueries``) checks the rules, asks ``auth.Access`` for the namespace, reads and writes
    through the transaction, and returns a ``Result``; rows that may be many are ``call.Pages``, computed while they are
    read, and all that may take long is cut by ``turns`` so that others get theirs. ``select`` plans its stages
-   (``pipeline``, ``groups``); writes share ``assignments``, ``returning`` and ``declared``; ``modes`` and ``explain``
-   are EXPLAIN and DRY RUN. ``expressions`` compiles conditions and projections, ``access_path`` finds out which keys
-   they need; ``operators``, ``casts``, ``functions``, ``aggregates``, ``ordering``, ``like`` and ``match`` are what
-   they mean.
+   (``pipeline``, ``groups``); ``writes`` decodes and judges what it is given in ``runs``; writes share ``assignments``,
+   ``returning`` and ``declared``; ``modes`` and ``explain`` are EXPLAIN and DRY RUN; ``past`` is AS OF and HISTORY OF,
+   ``restore`` brings it back, and ``retention`` tells the engine how much of it to keep. ``expressions`` compiles
+   conditions and projections, ``access_path`` finds out which keys they need; ``operators``, ``casts``, ``functions``,
+   ``aggregates``, ``ordering``, ``like`` and ``match`` are what they mean.
 4. The caller waits until ``Work.revision`` is durable and sends.
 """
 

@@ -135,8 +135,8 @@ def _to_integer(value: Any) -> int:
 
 def _to_decimal(value: Any) -> Decimal:
     kind = type(value)
-    if kind is Decimal:
-        return value  # type: ignore[no-any-return]
+    if type(value) is Decimal:
+        return value
     if kind is int:
         return Decimal(value)
     if kind is float:
@@ -159,8 +159,8 @@ def _to_decimal(value: Any) -> Decimal:
 
 def _to_float(value: Any) -> float:
     kind = type(value)
-    if kind is float:
-        return value  # type: ignore[no-any-return]
+    if type(value) is float:
+        return value
     if kind is str:
         text = value.strip()
         if not text.isascii() or "_" in text or (len(text) > _LONG and not _LONG_NUMBER.fullmatch(text)):

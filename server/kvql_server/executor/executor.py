@@ -15,7 +15,7 @@ from kvql_server.auth import Access, Principal
 from kvql_server.catalog import Catalog
 from kvql_server.clock import Clock, SystemClock
 from kvql_server.engines import base
-from kvql_server.engines.base import Conflict, Engine
+from kvql_server.engines.base import SYSTEM_NAMESPACE, Conflict, Engine
 from kvql_server.executor import (
     assertions,
     changes,
@@ -25,6 +25,10 @@ from kvql_server.executor import (
     lists,
     modes,
     namespaces,
+    past,
+    restore,
+    retention,
+    runs,
     select,
     single,
     transactions,
@@ -45,7 +49,8 @@ READS: Final[dict[str, Statement]] = {
 WRITES: Final[dict[str, Statement]] = {
     "write": writes.write, "delete": keys.delete, "expire": keys.expire,
     "insert": insert.insert, "update_rows": changes.update, "delete_rows": changes.delete,
-    "truncate": changes.truncate, "create_namespace": namespaces.create, "drop_namespace": namespaces.drop,
+    "truncate": changes.truncate, "restore": restore.restore, "create_namespace": namespaces.create,
+    "alter_namespace": namespaces.alter, "drop_namespace": namespaces.drop,
 }  # fmt: skip
 
 _WRITE_NOTHING: Final = (pb.MODE_EXPLAIN, pb.MODE_DRY_RUN)
@@ -68,6 +73,10 @@ class Executor:
         self.settings = Settings() if settings is None else settings
         self.catalog = Catalog()
         self.access = Access(self.catalog, self.settings.create_namespaces, start_namespace)
+
+    async def start(self) -> None:
+        """Tell the engine, once after its opening, what is in force in the store."""
+        await retention.begin(self.engine, self.catalog)
 
     def work(self, deadline_ms: int = 0) -> Work:
         return Work(self.settings.statement_timeout_s, deadline_ms)
@@ -96,6 +105,8 @@ class Executor:
                 if call.lane.transaction is not None:
                     call.lane.transaction.failed = True
                 raise
+        if command in past.COMMANDS and past.is_asked(call.request, command):
+            self.engine.expire_due()  # or what is due would still be there as of the newest revision
         if transaction is not None:
             return await self._inside(transaction, call, command)
         if call.request.mode:
@@ -206,6 +217,7 @@ class Executor:
             finally:
                 transaction.close()
             if not isinstance(outcome, Conflict):
+                retention.follow(self.engine, transaction.writes.of(SYSTEM_NAMESPACE).values())
                 call.work.saw(outcome)
                 result.revision = outcome
                 return result
@@ -219,7 +231,7 @@ class Executor:
 
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
-        run = writes.read(call)
+        run = runs.read(call)
         total, revisions = Result(row_count=0), list[int]()
         for index, (start, end) in enumerate(run.bounds()):
             await self._one_of_run(call, run, index, (start, end), total, None, revisions)
@@ -228,13 +240,13 @@ class Executor:
         return total
 
     async def _one_of_run(
-        self, call: Call, run: writes.Run, index: int, bounds: tuple[int, int], total: Result, key: Step | None,
+        self, call: Call, run: runs.Run, index: int, bounds: tuple[int, int], total: Result, key: Step | None,
         revisions: list[int],
     ) -> None:  # fmt: skip
         """Carry out a statement of a run and add it to the total; raises its error where the run ends with it."""
         one = pb.Request()
         one.CopyFrom(call.request)
-        writes.keep_only(one.write, call.request.write, *bounds)
+        runs.keep_only(one.write, call.request.write, *bounds)
         alone = Call(one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings)
         try:
             result = await self._autocommit(alone, writes.write, key)
@@ -253,7 +265,7 @@ class Executor:
 
     async def _keyed_run(self, call: Call, key: Key) -> Result:
         """A run of writes under a key. Each commit says how far the run is, so a repeat goes on where it ended."""
-        run = writes.read(call)
+        run = runs.read(call)
         bounds = list(run.bounds())
         while True:
             transaction = Transaction(self.engine, call.principal.name, tracked=False)
@@ -303,7 +315,7 @@ def engine_error(error: base.EngineError) -> Error:
             hint="read what is there once the server runs again",
         )  # fmt: skip
     if isinstance(error, base.Compacted):
-        return errors.error(errors.INVALID, str(error))
+        return errors.error(errors.COMPACTED, str(error))
     if isinstance(error, base.Closed):
         return errors.error(errors.SHUTTING_DOWN, "the store is closing")
     return errors.error(errors.CORRUPTED, "the data are damaged", hint="see the server's log")

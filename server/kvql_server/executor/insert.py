@@ -25,8 +25,8 @@ from kvql_server.executor.expressions.scope import listed, nearest, short
 from kvql_server.executor.keys import exists
 from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Change, Returning
+from kvql_server.executor.runs import DEFAULT_TTL
 from kvql_server.executor.turns import aside
-from kvql_server.executor.writes import DEFAULT_TTL
 from kvql_server.transaction import Pending, Transaction
 
 SEQUENCE: Final = "sequence/"
@@ -227,7 +227,9 @@ async def insert(transaction: Transaction, call: Call) -> Result:
     if new:
         transaction.put(SYSTEM_NAMESPACE, NAMESPACE + namespace, encode(record), None)
     ttl_ms = command.ttl_ms or record.options.get(DEFAULT_TTL, 0)
-    default = transaction.time + ttl_ms * 1000 if ttl_ms else None
+    # in a long transaction a time to live counts from the statement, as it does for PUT
+    now = transaction.time if call.lane.transaction is None else call.clock.now()
+    default = now + ttl_ms * 1000 if ttl_ms else None
     keys = await _keys(transaction, namespace, [key for key, *_ in proposed])
     changes, count = await _write(transaction, call, namespace, conflicts, keys, proposed, default)
     if returning.wanted:
@@ -290,8 +292,9 @@ async def _write(
 
 async def _keys(transaction: Transaction, namespace: str, keys: list[str | None]) -> list[str]:
     """Keys for all rows: those that have none get the next numbers of the namespace, in order of insertion."""
-    if None not in keys:
-        return keys  # type: ignore[return-value]
+    given = [key for key in keys if key is not None]
+    if len(given) == len(keys):
+        return given
     place = SEQUENCE + namespace
     entry = await transaction.get(SYSTEM_NAMESPACE, place)
     last: Any = 0 if entry is None else entry.value

@@ -75,7 +75,7 @@ def _split(pattern: str, escape: str) -> list[_Piece]:
 
 def _at(piece: _Piece, text: str, at: int) -> bool:
     if None not in piece:
-        return text.startswith("".join(piece), at)  # type: ignore[arg-type]
+        return text.startswith("".join(piece), at)  # type: ignore[arg-type]  # no None is in it
     return all(c is None or c == text[at + i] for i, c in enumerate(piece))
 
 
@@ -84,7 +84,7 @@ class _Finder:
 
     def __init__(self, piece: _Piece) -> None:
         self._length = len(piece)
-        self._text = "".join(piece) if None not in piece else None  # type: ignore[arg-type]
+        self._text = "".join(piece) if None not in piece else None  # type: ignore[arg-type]  # as above
         if self._text is None:
             any_character = sum(1 << i for i, c in enumerate(piece) if c is None)
             self._masks = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import Any, Final
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Final, Protocol
 
 from kvql.result import Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
-from kvql_server.engines.base import Order, Page
+from kvql_server.engines.base import Entry, Order, Page
 from kvql_server.executor import expressions
 from kvql_server.executor.access_path import FULL, Path
 from kvql_server.executor.call import Call, Pages
@@ -67,16 +67,26 @@ def _pairs(matches: Callable[[str], bool] | None) -> Callable[[Page], Rows]:
     return lambda page: [(key, entry.value) for key, entry in page if matches(key)]
 
 
-async def read(transaction: Transaction, namespace: str, path: Path, order: Order = "key") -> AsyncIterator[Page]:
+class Pairs(Protocol):
+    """Where pairs are read from: a transaction, or the past."""
+
+    async def get_many(self, namespace: str, keys: Sequence[str]) -> list[Entry | None]: ...
+
+    def scan(
+        self, namespace: str, start: str = "", end: str | None = None, order: Order = "key"
+    ) -> AsyncIterator[Page]: ...
+
+
+async def read(pairs: Pairs, namespace: str, path: Path, order: Order = "key") -> AsyncIterator[Page]:
     """The pairs that a path names: one by one if their keys are known, else a range."""
     if path.keys is None:
-        async for page in transaction.scan(namespace, path.start, path.end, order):
+        async for page in pairs.scan(namespace, path.start, path.end, order):
             yield page
         return
     keys = sorted(path.keys, reverse=order == "reverse")
     for at in range(0, len(keys), 4096):
         some = keys[at : at + 4096]
-        entries = await transaction.get_many(namespace, some)
+        entries = await pairs.get_many(namespace, some)
         yield Page.of((key, entry) for key, entry in zip(some, entries, strict=True) if entry is not None)
 
 

@@ -20,8 +20,9 @@ from kvql_server import rules
 
 _MEMORY_MAX: Final = 1024 * 1024
 """Bytes that RE2 may take for one pattern: its program, and the states that matching makes."""
-_STEPS_MAX: Final = 1 << 30
-"""Characters times instructions: about three seconds at worst, where most patterns need a hundredth of that."""
+_STEPS_MAX: Final = 1 << 28
+"""Bytes times instructions: about a second at worst, which nobody can cut short (a row is searched in one call, in a
+thread if it is costly); most patterns need a hundredth of that."""
 _COSTLY: Final = re.compile(r"\\[pP]|\{[0-9,]{3,}")
 _COSTLY_MAX: Final = 200
 """Classes of Unicode and repetitions of a hundred times: thousands take RE2 a second and half a gigabyte to refuse."""

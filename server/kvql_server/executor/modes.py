@@ -10,7 +10,7 @@ from kvql import errors
 from kvql.result import Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
-from kvql_server.executor import access_path, expressions, writes
+from kvql_server.executor import access_path, expressions, runs
 from kvql_server.executor.access_path import FULL
 from kvql_server.executor.call import Call, Pages
 from kvql_server.executor.explain import counted, described, explained
@@ -19,10 +19,10 @@ from kvql_server.transaction import Transaction
 
 Statement = Callable[[Transaction, Call], Awaitable[Result]]
 
-PLANNED: Final = frozenset({"select", "insert", "update_rows", "delete_rows", "truncate"})
+PLANNED: Final = frozenset({"select", "insert", "update_rows", "delete_rows", "truncate", "restore"})
 """Commands that answer EXPLAIN and EXPLAIN ANALYZE themselves."""
 READING: Final = frozenset({"get", "has", "list", "namespaces", "select"})
-WRITING: Final = frozenset({"write", "delete", "expire", "insert", "update_rows", "delete_rows", "truncate"})
+WRITING: Final = PLANNED - {"select"} | {"write", "delete", "expire"}
 
 CHANGES: Final = (
     ResultColumn("change", Type.TEXT), ResultColumn("key", Type.TEXT), ResultColumn("old_value"),
@@ -64,7 +64,7 @@ async def _stages(transaction: Transaction, call: Call, command: str) -> list[St
         return [Stage("read", "the namespaces that you may read")]
     namespace = call.namespace(request.list.namespace if command == "list" else "")
     if command == "write":
-        await writes.access(transaction, call, writes.read(call), namespace)
+        await runs.access(transaction, call, runs.read(call), namespace)
     else:
         await call.access.existing(transaction, call.principal, namespace)
     if command == "list":

@@ -1,10 +1,12 @@
-"""CREATE NAMESPACE, DROP NAMESPACE, USE."""
+"""CREATE, ALTER, DROP and DESCRIBE NAMESPACE; USE."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, Final
+
+import msgspec
 
 from kvql import errors
 from kvql.codec import decode_values
@@ -30,13 +32,27 @@ async def create(transaction: Transaction, call: Call) -> Result:
     """CREATE NAMESPACE [IF NOT EXISTS] n [WITH (…)]: the creator is the owner. A taken name is 42501."""
     command = call.request.create_namespace
     name = command.namespace
-    options, fields = _options(command), declared.read_fields(command)
+    options = {option: value for option, value in _options(command).items() if value is not None}
+    fields = declared.read_fields(command)
     record, new = await call.access.writable(transaction, call.principal, name)
     if not new:
         if command.if_not_exists:
             return Result(notices=[Notice(f"namespace {name} already exists, skipping")])
         raise errors.error(errors.DUPLICATE_NAMESPACE, f"namespace {name} already exists", part=pb.PART_NAMESPACE)
-    record = Namespace(record.owner, options, fields)
+    record = Namespace(record.owner, options, fields, record.since)
+    transaction.put(SYSTEM_NAMESPACE, NAMESPACE + name, encode(record), None)
+    return Result()
+
+
+async def alter(transaction: Transaction, call: Call) -> Result:
+    """ALTER NAMESPACE n SET (…): the options that are named, the others stay; NULL takes one back."""
+    command = call.request.alter_namespace
+    name, given = command.namespace, _options(command)
+    record = await call.access.existing(transaction, call.principal, name)
+    if await transaction.get(SYSTEM_NAMESPACE, NAMESPACE + name) is None:  # where a session in process starts
+        raise no_such_namespace(name)
+    options = {option: value for option, value in (record.options | given).items() if value is not None}
+    record = msgspec.structs.replace(record, options=options)
     transaction.put(SYSTEM_NAMESPACE, NAMESPACE + name, encode(record), None)
     return Result()
 
@@ -132,11 +148,12 @@ _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "max_keys": _count("max_keys"),
     "max_bytes": _count("max_bytes"),
 }
-_IN_FORCE: Final = frozenset({"values", "default_ttl"})
+_IN_FORCE: Final = frozenset({"values", "default_ttl", "history", "history_bytes"})
 """Options that are carried out by now; the others are refused by name and not silently kept."""
 
 
-def _options(command: pb.CreateNamespaceCommand) -> dict[str, Any]:
+def _options(command: pb.CreateNamespaceCommand | pb.AlterNamespaceCommand) -> dict[str, Any]:
+    """The options by their names, checked; None for one that is NULL."""
     names = list(command.option_names)
     values = decode_values(command.option_values, intervals=True)
     if len(names) != len(values):
@@ -156,5 +173,5 @@ def _options(command: pb.CreateNamespaceCommand) -> dict[str, Any]:
             raise errors.error(errors.NOT_SUPPORTED, f"option {name.lower()} is not supported yet", item=item)
         if name.lower() in out:
             raise errors.error(errors.INVALID, f"option {name.lower()} is given twice", item=item)
-        out[name.lower()] = reader(value)
+        out[name.lower()] = None if value is None else reader(value)
     return out

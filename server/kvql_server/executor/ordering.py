@@ -85,16 +85,16 @@ def group_key(value: Any) -> Hashable:
     What others can choose freely (long decimals, JSON) has a key whose hash is text's, which nobody can foresee.
     """
     kind = type(value)
-    if kind is int or kind is str:
-        return value  # type: ignore[no-any-return]
+    if type(value) is int or type(value) is str:
+        return value
     try:
         return _GROUP_KEYS[kind](value)
     except KeyError:
         return type_of(value)  # raises: not a KVQL value
 
 
-def _itself(value: Any) -> Hashable:
-    return value  # type: ignore[no-any-return]
+def _itself(value: Hashable) -> Hashable:
+    return value
 
 
 def _decimal_key(value: Decimal) -> Hashable:
@@ -151,8 +151,9 @@ _GROUP_KEYS: Final[dict[type, Callable[[Any], Hashable]]] = {
 
 # ── JSON ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# Numbers of any length and exponent, exactly. An exponent beyond 10^18 has no Decimal: such a number becomes an
-# infinity or zero, which sorts right and can be neither stored nor shown, instead of failing every scan it lies in.
+# Numbers of any length and exponent, exactly: JSON with one that DECIMAL cannot hold is refused, but a store may hold
+# some from before it was. An exponent beyond 10^18 has no Decimal: such a number becomes an infinity or zero, which
+# sorts right and can be neither stored nor shown, instead of failing every scan it lies in.
 _WIDEST: Final = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
 
 _DECODE: Final = msgspec.json.Decoder(float_hook=_WIDEST.create_decimal).decode

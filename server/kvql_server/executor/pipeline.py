@@ -44,13 +44,13 @@ class Stage:
 
 def connect(stages: Iterable[Stage], source: Any, *, measured: bool = False) -> AsyncIterator[Any]:
     """The output of the last stage; ``source`` is what the first one takes."""
-    stream = source
+    stream: AsyncIterator[Any] = source
     for stage in stages:
         if stage.run is not None:
             stream = stage.run(stream)
             if measured:
                 stream = _measured(stage, stream)
-    return stream  # type: ignore[no-any-return]
+    return stream
 
 
 async def _measured(stage: Stage, stream: AsyncIterator[Any]) -> AsyncIterator[Any]:
@@ -200,5 +200,3 @@ class Descending:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Descending) and bool(self.key == other.key)
-
-    __hash__ = None  # type: ignore[assignment]

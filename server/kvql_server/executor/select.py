@@ -11,7 +11,7 @@ from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Json, Type
 from kvql_server.catalog import Namespace
 from kvql_server.engines.base import Order, Page
-from kvql_server.executor import expressions, groups, lists, pipeline, turns
+from kvql_server.executor import expressions, groups, past, pipeline, turns
 from kvql_server.executor.access_path import FULL
 from kvql_server.executor.aggregates import AGGREGATES
 from kvql_server.executor.call import Call, Pages
@@ -34,15 +34,30 @@ async def select(transaction: Transaction, call: Call) -> Result:
     if not command.projections:
         raise errors.error(errors.INVALID, "SELECT needs at least one column")
     if not command.namespace and not command.from_session:
+        if command.history or command.HasField("as_of"):
+            raise errors.error(errors.INVALID, "the past is a namespace's", hint="SELECT … FROM ns AS OF …")
         return await turns.aside(call.work, _weight(command), lambda: _one_row(transaction, call))
     namespace = call.namespace(command.namespace)
     record = await call.access.existing(transaction, call.principal, namespace)
-    plan = await turns.aside(call.work, _weight(command), lambda: Planner(transaction, call, namespace, record).plan())
+    before = await past.of_select(transaction, call, namespace, record, _bases(command)["as_of"])
+    if before is None:
+        return await _from(transaction, transaction, call, namespace, record)
+    try:
+        return await _from(before, transaction, call, namespace, record)
+    finally:
+        before.close()
+
+
+async def _from(reader: past.Reader, transaction: Transaction, call: Call, namespace: str, record: Namespace) -> Result:
+    """The rows of what ``reader`` reads."""
+    weight = _weight(call.request.select)
+    planner = Planner(reader, transaction, call, namespace, record)
+    plan = await turns.aside(call.work, weight, planner.plan)
     if call.request.mode == pb.MODE_EXPLAIN:
         return explained(plan.stages)
     if call.request.mode == pb.MODE_EXPLAIN_ANALYZE:
         return await analyzed(plan.stages, plan.rows(measured=True), expressions.notices, plan.builder)
-    shared = transaction.share()
+    shared = reader.share()
     result = Result(plan.columns, Pages(plan.rows(), shared.release), -1)
     assert isinstance(result.rows, Pages)
     result.rows.on_error = lambda e: _failed(e, transaction, call)
@@ -58,7 +73,8 @@ def _weight(command: pb.SelectCommand) -> int:
 
 def steps_of(command: pb.SelectCommand) -> int:
     """How many steps the expressions of a SELECT have."""
-    return _bases(command)["end"]  # type: ignore[no-any-return]
+    end: int = _bases(command)["end"]
+    return end
 
 
 def _failed(error: errors.Error, transaction: Transaction, call: Call) -> errors.Error:
@@ -105,18 +121,23 @@ class Plan:
 class Planner:
     """Makes the plan of one SELECT. ``path``: the keys that need to be read."""
 
-    def __init__(self, transaction: Transaction, call: Call, namespace: str, record: Namespace) -> None:
-        self.transaction = transaction
+    def __init__(
+        self, reader: past.Reader, transaction: Transaction, call: Call, namespace: str, record: Namespace
+    ) -> None:
+        self.reader = reader
         self.call = call
         self.command = call.request.select
         self.namespace = namespace
         self.fields = record.fields
         self.memory = Memory(call.settings.query_bytes_max)
         aliases = {p.name: p.expression for p in reversed(self.command.projections) if p.aliased and p.name}
-        self.scope = Scope(namespace, record.fields, aliases=aliases, kinds=transaction.kinds(namespace))
+        self.history = isinstance(reader, past.History)
+        self.scope = Scope(
+            namespace, record.fields, aliases=aliases, kinds=reader.kinds(namespace), history=self.history
+        )
         self.builder = Builder(self.scope, transaction.time, call.settings.expression_steps_max, call.places)
         self.builder.clause = "SELECT"
-        self.projections = list(_projections(self.command, record))
+        self.projections = list(_projections(self.command, self.scope))
         self.bases = _bases(self.command)
         self.path = FULL
         self.condition = ""
@@ -163,20 +184,19 @@ class Planner:
 
     def _read(self, order: Order) -> None:
         """The first stage: pages of pairs."""
-        path, transaction, call, namespace, builder = (
-            self.path, self.transaction, self.call, self.namespace, self.builder,
-        )  # fmt: skip
+        path, reader, call, namespace, builder = self.path, self.reader, self.call, self.namespace, self.builder
         if order == "any" and path != FULL:
             order = "key"
 
         async def pages(_: None) -> AsyncIterator[Page]:
             # known only now, when all functions over pages are compiled
             way: Order = "entries" if order == "any" and not builder.reads_keys else order
-            read = lists.read(transaction, namespace, path, way)
+            read = past.read(reader, namespace, path, way)
             async for page in turns.in_turns(read, call.work, builder, self.scope.kinds):
                 yield page
 
-        self.stages.append(Stage("read", described(path, namespace, order) if call.request.mode else "", pages))
+        detail = described(path, namespace + past.told(reader), order) if call.request.mode else ""
+        self.stages.append(Stage("read", detail, pages))
 
     def _limit(self) -> None:
         command = self.command
@@ -200,7 +220,7 @@ class Planner:
             orders = []
         row = cells(builder, items)
         if orders:
-            key, reverse = _sort_key(builder, orders, tie="k")
+            key, reverse = _sort_key(builder, orders, tie=("k", "e.revision") if self.history else ("k",))
             row = f"({key}, {row})"
         self._select(row)
         if command.distinct:
@@ -227,6 +247,8 @@ class Planner:
 
     def _order_of_reading(self, orders: list[tuple[pb.Ordering, Item]]) -> Order | None:
         """Where ORDER BY is the order in which keys can be read, nothing needs to be sorted."""
+        if self.history and orders and orders[0][0].descending:
+            return None
         if len(orders) != 1 or not orders[0][1].is_key:
             return None
         return "reverse" if orders[0][0].descending else "key"
@@ -311,7 +333,8 @@ class Planner:
         names = ", ".join(sorted({a.name for a in grouping.aggregates})) or "no aggregates"
         if not grouping.groups and not self.command.group_by and not self.command.group_all:
             if self._is_count(grouping):
-                self.stages = [Stage("count", f"all pairs of namespace {self.namespace}", self._counted)]
+                what = f"all pairs of namespace {self.namespace}{past.told(self.reader)}"
+                self.stages = [Stage("count", what, self._counted)]
                 return
             self.stages.append(Stage("aggregate", names, groups.whole(builder, grouping, condition, self.memory)))
         else:
@@ -325,8 +348,9 @@ class Planner:
         return not only and not self.condition and self.path == FULL
 
     async def _counted(self, _: None) -> groups.Groups:
-        count = await self.transaction.count(self.namespace)
-        yield [((), (count,) * len(self.builder.grouping.aggregates))]  # type: ignore[union-attr]
+        count, grouping = await self.reader.count(self.namespace), self.builder.grouping
+        assert grouping is not None, "a plain SELECT has no stage of this kind"
+        yield [((), (count,) * len(grouping.aggregates))]
 
     # ── order ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -410,7 +434,9 @@ def _single_name(expression: pb.Expression) -> str:
     return ""
 
 
-def _sort_key(builder: Builder, orders: Sequence[tuple[pb.Ordering, Item]], tie: str = "") -> tuple[str, bool]:
+def _sort_key(
+    builder: Builder, orders: Sequence[tuple[pb.Ordering, Item]], tie: Sequence[str] = ()
+) -> tuple[str, bool]:
     """The source of a row's key, and whether the keys sort in reverse. ``tie`` decides between equal ones."""
     reverse = orders[0][0].descending
     parts = []
@@ -421,9 +447,7 @@ def _sort_key(builder: Builder, orders: Sequence[tuple[pb.Ordering, Item]], tie:
             # not where NULL stands by itself, as the smallest of all
             key = f"({item.code} is None, {key})"
         parts.append(key if ordering.descending is reverse else f"Descending({key})")
-    if tie:
-        parts.append(tie)
-    return f"({builder.spread(parts)})", reverse
+    return f"({builder.spread([*parts, *tie])})", reverse
 
 
 def _has_aggregate(expression: pb.Expression) -> bool:
@@ -434,14 +458,15 @@ def _has_aggregate(expression: pb.Expression) -> bool:
     )  # fmt: skip
 
 
-def _projections(command: pb.SelectCommand, record: Namespace) -> Iterator[tuple[str, pb.Expression, int]]:
+def _projections(command: pb.SelectCommand, scope: Scope) -> Iterator[tuple[str, pb.Expression, int]]:
     """(name, program, where its steps start) of each result column; ``*`` as the columns that it stands for."""
     base = 0
     for projection in command.projections:
         steps = projection.expression.steps
         if len(steps) == 1 and steps[0].op == pb.OP_STAR:
-            for name in expressions.star(record.fields):
-                yield name, pb.Expression(steps=[pb.Step(op=pb.OP_COLUMN, arity=1)], names=[name]), base
+            for name in expressions.star(scope.fields):
+                parts = ["value", name] if scope.hides(name) else [name]
+                yield name, pb.Expression(steps=[pb.Step(op=pb.OP_COLUMN, arity=len(parts))], names=parts), base
         else:
             yield projection.name, projection.expression, base
         base += len(steps)
@@ -462,7 +487,9 @@ def _bases(command: pb.SelectCommand) -> dict[str, Any]:
     for ordering in command.order_by:
         out["order_by"].append(base)
         base += len(ordering.expression.steps)
-    out["end"] = base
+    out["as_of"] = base
+    point = command.as_of.WhichOneof("point")
+    out["end"] = base + (len(getattr(command.as_of, point).steps) if point else 0)
     return out
 
 

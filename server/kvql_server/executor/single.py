@@ -13,7 +13,7 @@ from kvql_server.executor.assignments import words_only
 from kvql_server.executor.call import Call
 from kvql_server.executor.idempotency import Key
 from kvql_server.executor.keys import exists
-from kvql_server.executor.writes import DEFAULT_TTL, PUT, UPSERT
+from kvql_server.executor.runs import DEFAULT_TTL, PUT, UPSERT
 from kvql_server.transaction import Transaction
 
 

@@ -11,6 +11,7 @@ from kvql.result import Notice, Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
 from kvql_server.engines.base import SYSTEM_NAMESPACE, Conflict, Guard, RangeUnchanged
+from kvql_server.executor import retention
 from kvql_server.executor.call import Call
 from kvql_server.executor.idempotency import Key, fence, refused_inside
 from kvql_server.transaction import Transaction, conflict_error
@@ -90,6 +91,7 @@ async def _commit(call: Call) -> Result:
     if transaction.failed:
         raise aborted(transaction)
     call.work.check()
+    catalog = list(transaction.writes.of(SYSTEM_NAMESPACE).values())
     try:
         if key is not None and transaction.writes:
             if (known := await key.outcome(transaction)) is not None:
@@ -105,6 +107,7 @@ async def _commit(call: Call) -> Result:
         call.work.saw(current.revision)
         current.close()
         raise conflict_error(outcome)
+    retention.follow(call.engine, catalog)
     call.work.saw(outcome)
     return Result(revision=outcome)
 

@@ -9,172 +9,23 @@ outside a run.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final
+from collections.abc import Sequence
 
 from kvql import errors
-from kvql.codec import decode_values, encode_values
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
-from kvql_server.catalog import NAMESPACE, Field, Namespace, encode
+from kvql_server.catalog import NAMESPACE, Namespace, encode
 from kvql_server.engines import base
 from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Unchanged
-from kvql_server.executor import declared, expressions
-from kvql_server.executor.assignments import stored, words_only
+from kvql_server.executor import retention
+from kvql_server.executor.assignments import words_only
 from kvql_server.executor.call import Call
 from kvql_server.executor.keys import ERRORS_MAX, exists, missing
-from kvql_server.executor.turns import aside
+from kvql_server.executor.runs import PUT, UPDATE, UPSERT, Run, access, compute, granted, judge, read
 from kvql_server.transaction import Transaction
 
-DEFAULT_TTL: Final = "default_ttl"
-"""The option of a namespace, in milliseconds, for pairs that are put without a TTL of their own."""
-
-PUT, UPDATE, UPSERT = pb.WRITE_MODE_PUT, pb.WRITE_MODE_UPDATE, pb.WRITE_MODE_UPSERT
-
-
-@dataclass(slots=True)
-class Run:
-    """A write command, decoded: ``sizes`` is None where each pair is a statement of its own."""
-
-    mode: int
-    keys: Sequence[str]
-    values: list[Any]
-    sizes: list[int] | None
-    ttl_ms: int
-    stop: bool
-    not_computed: dict[int, Error] = field(default_factory=dict)
-    """Statements with an expression that fails, and why."""
-
-    @property
-    def count(self) -> int:
-        return len(self.keys) if self.sizes is None else len(self.sizes)
-
-    def size(self, index: int) -> int:
-        """The number of pairs of a statement."""
-        return 1 if self.sizes is None else self.sizes[index]
-
-    def bounds(self) -> Iterator[tuple[int, int]]:
-        """(start, end) of each statement's pairs."""
-        if self.sizes is None:
-            yield from zip(range(len(self.keys)), range(1, len(self.keys) + 1), strict=True)
-            return
-        start = 0
-        for size in self.sizes:
-            yield start, start + size
-            start += size
-
-
-def read(call: Call) -> Run:
-    """The command of the request; 22023 if its parts disagree."""
-    command = call.request.write
-    mode = command.mode
-    keys = list(command.keys)
-    values = decode_values(command.values, expressions=True, intervals=False)
-    if mode not in (PUT, UPDATE, UPSERT):
-        raise errors.error(errors.INVALID, f"unknown write mode {mode}")
-    if len(keys) != len(values):
-        raise errors.error(errors.INVALID, f"a write has {len(keys)} keys and {len(values)} values")
-    if not keys:
-        raise errors.error(errors.INVALID, "a statement needs at least one key")
-    sizes = None if command.each else list(command.statement_sizes) or [len(keys)]
-    if sizes is not None and (sum(sizes) != len(keys) or 0 in sizes):
-        raise errors.error(errors.INVALID, "the sizes of the statements do not add up to the keys")
-    if command.ttl_ms:
-        rules.check_ttl(command.ttl_ms)
-        if mode == UPDATE:
-            raise errors.error(errors.INVALID, "UPDATE keeps the time to live", hint="EXPIRE sets it, PERSIST drops it")
-    return Run(mode, keys, values, sizes, command.ttl_ms, call.request.on_error == pb.ON_ERROR_STOP)
-
-
-# ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def judge(run: Run, words: bool, fields: Sequence[Field] = ()) -> dict[int, Error]:
-    """Check every rule: which statements fail before anything is read, and why."""
-    failures = dict(run.not_computed)
-    if fields:
-        _conform(run, fields, failures)
-    fine = not failures and rules.keys_are_valid(run.keys) and rules.values_are_valid(run.values, words)
-    if fine and (run.mode != PUT or run.sizes is None or len(set(run.keys)) == len(run.keys)):
-        return failures
-    for index, (start, end) in enumerate(run.bounds()):
-        if index not in failures:
-            error = _statement_error(run, start, end, words)
-            if error is not None:
-                failures[index] = error
-    return failures
-
-
-async def compute(call: Call, run: Run, now: int) -> None:
-    """Give the expressions of a run their values; in turns, and before anything that must not be interrupted."""
-    if pb.Expression not in set(map(type, run.values)):
-        return
-    for index, (start, end) in enumerate(run.bounds()):
-        for at in range(start, end):
-            value = run.values[at]
-            if type(value) is pb.Expression:
-                await call.work.breathe()
-                try:
-                    value_of = partial(expressions.constant, value, now, call.settings.expression_steps_max)
-                    run.values[at] = stored(await aside(call.work, len(value.steps), value_of))
-                except Error as e:
-                    e.item, e.part = e.item or at - start + 1, e.part or pb.PART_VALUE
-                    run.not_computed.setdefault(index, e)
-                    run.values[at] = None
-
-
-def _conform(run: Run, fields: Sequence[Field], failures: dict[int, Error]) -> None:
-    """Bring values to the declared fields of the namespace."""
-    for index, (start, end) in enumerate(run.bounds()):
-        for at in range(start, end):
-            try:
-                run.values[at] = declared.conform(fields, run.values[at])
-            except Error as e:
-                e.item, e.part = e.item or at - start + 1, e.part or pb.PART_VALUE
-                failures.setdefault(index, e)
-
-
-def _statement_error(run: Run, start: int, end: int, words: bool) -> Error | None:
-    seen: set[str] = set()
-    for item, at in enumerate(range(start, end), 1):
-        key = run.keys[at]
-        error = rules.key_error(key, item) or rules.value_error(run.values[at], words, item)
-        if error is not None:
-            return error
-        if run.mode == PUT and key in seen:
-            return exists(key, item)
-        seen.add(key)
-    return None
-
-
 # ── inside a transaction ──────────────────────────────────────────────────────────────────────────────────────────
-
-
-async def access(transaction: Transaction, call: Call, run: Run, namespace: str) -> tuple[Namespace, bool]:
-    """The namespace to write to, and whether this write creates it. UPDATE never creates: nothing is there to update.
-
-    A statement that breaks a rule is told so, and not that its namespace is missing or another user's.
-    """
-    try:
-        return await _granted(transaction, call, run, namespace)
-    except Error:
-        await compute(call, run, transaction.time)
-        failures = judge(run, words=False)
-        if 0 in failures:
-            raise failures[0] from None
-        raise
-
-
-async def _granted(transaction: Transaction, call: Call, run: Run, namespace: str) -> tuple[Namespace, bool]:
-    if run.mode == UPDATE:
-        return await call.access.existing(transaction, call.principal, namespace), False
-    record, new = await call.access.writable(transaction, call.principal, namespace)
-    run.ttl_ms = run.ttl_ms or record.options.get(DEFAULT_TTL, 0)
-    return record, new
 
 
 async def write(transaction: Transaction, call: Call) -> Result:
@@ -230,7 +81,7 @@ async def write_run(call: Call) -> Result:
         call.work.saw(snapshot.revision)
         batch = _Batch(call, run, namespace)
         try:
-            record, new = await _granted(snapshot, call, run, namespace)
+            record, new = await granted(snapshot, call, run, namespace)
         except Error as e:
             batch.refuse(e)
             return batch.result()
@@ -271,10 +122,12 @@ class _Batch:
         if not transactions:
             return []
         self.call.work.check()
-        if self.creates is not None:
-            transactions[0] = _creating(transactions[0], self.namespace, self.creates)
-            self.creates = None
+        creates, self.creates = self.creates, None
+        if creates is not None:
+            transactions[0] = _creating(transactions[0], self.namespace, creates)
         outcomes = await self.call.engine.commit_many(transactions)
+        if creates is not None and type(outcomes[0]) is int:
+            retention.follow(self.call.engine, transactions[0].writes)
         last = outcomes[-1]
         if type(last) is int:
             self.call.work.saw(last)
@@ -479,12 +332,3 @@ async def _next_wave(
         return wave, True
     finally:
         snapshot.close()
-
-
-def keep_only(command: pb.WriteCommand, source: pb.WriteCommand, start: int, end: int) -> None:
-    """Make ``command`` the single statement of ``source`` that has the pairs [start, end)."""
-    values = decode_values(source.values, expressions=True)
-    del command.keys[:], command.statement_sizes[:]
-    command.keys.extend(source.keys[start:end])
-    command.each = False
-    command.values.CopyFrom(encode_values(values[start:end]))

@@ -64,7 +64,7 @@ def fill_done(response: pb.Response, result: Result, row_count: int, transaction
     done.row_count = row_count
     done.revision = result.revision
     if transaction_state:
-        done.transaction = transaction_state  # type: ignore[assignment]
+        done.transaction = transaction_state  # type: ignore[assignment]  # an int: enums are one when they run
     if result.notices:
         encode_notices(result.notices, done.notices)
     if result.namespace:

@@ -19,7 +19,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from kvql.v1 import kvql_pb2, kvql_pb2_grpc
-from kvql_server import audit, certs, passwords, users
+from kvql_server import audit, certs, exits, passwords, users
 from kvql_server.clock import SystemClock
 from kvql_server.config import address, is_loopback
 from kvql_server.engines import base
@@ -30,7 +30,6 @@ from kvql_server.settings import Settings
 from kvql_server.tokens import Tokens
 
 _LOG: Final = logging.getLogger("kvql.server")
-USAGE, LOCKED, DAMAGED, PORT_IN_USE, CERTIFICATES, USERS, FOLDER, STOPPED = 2, 10, 11, 12, 13, 14, 15, 16
 _NAME: Final = "kvql.v1.Kvql"
 
 
@@ -56,11 +55,27 @@ def open_engine(settings: Settings, clock: SystemClock) -> Any:
             settings.data, clock=clock, sync=settings.sync, checkpoint_interval_s=settings.checkpoint_interval_s
         )
     except base.Locked as e:
-        raise StartError(str(e), LOCKED) from e
+        raise StartError(str(e), exits.LOCKED) from e
     except base.EngineError as e:
-        raise StartError(str(e), DAMAGED) from e
+        raise engine_failed(e) from e
     except OSError as e:
-        raise StartError(f"cannot use the folder {settings.data}: {e.strerror or e}", FOLDER) from e
+        raise StartError(f"cannot use the folder {settings.data}: {e.strerror or e}", exits.FOLDER) from e
+
+
+def engine_failed(error: base.EngineError) -> StartError:
+    """What an engine says while it is opened, filled for the first time, or closed."""
+    match error:
+        case base.StoreFull():
+            code = exits.FULL
+        case base.DiskFailed():
+            code = exits.DISK
+        case base.Unusable():
+            code = exits.FOLDER
+        case base.OutcomeUnknown():
+            code = exits.STOPPED
+        case _:
+            code = exits.DAMAGED
+    return StartError(str(error), code)
 
 
 def read_users(settings: Settings, *, public: bool) -> list[users.Listed]:
@@ -81,23 +96,26 @@ def read_users(settings: Settings, *, public: bool) -> list[users.Listed]:
                 )
         return users.hash_in_place(path, listed)
     except users.UsersFileError as e:
-        raise StartError(str(e), USERS) from e
+        raise StartError(str(e), exits.USERS) from e
     except OSError as e:
-        raise StartError(f"cannot rewrite {path}: {e.strerror or e}", USERS) from e
+        raise StartError(f"cannot rewrite {path}: {e.strerror or e}", exits.USERS) from e
 
 
 async def serve(settings: Settings, *, print_port: bool) -> int:
     """Run until a signal or a failure; the exit code."""
     host, port = address(settings.listen)
     if settings.plain_text and not is_loopback(host, port):
-        raise StartError("plain text is for loopback and Unix sockets only; leave out --plain-text", USAGE)
+        raise StartError("plain text is for loopback and Unix sockets only; leave out --plain-text", exits.USAGE)
     credentials = _credentials(settings, port)
     clock = SystemClock()
     engine = open_engine(settings, clock)
     try:
-        return await _serve_engine(settings, engine, clock, credentials, host, port, print_port)
-    finally:
-        await engine.close()
+        try:
+            return await _serve_engine(settings, engine, clock, credentials, host, port, print_port)
+        finally:
+            await engine.close()
+    except base.EngineError as e:
+        raise engine_failed(e) from e
 
 
 def _credentials(settings: Settings, port: int) -> grpc.ServerCredentials | None:
@@ -106,7 +124,7 @@ def _credentials(settings: Settings, port: int) -> grpc.ServerCredentials | None
     try:
         key, certificate = certs.load(Path(settings.certs))
     except certs.CertificateError as e:
-        raise StartError(str(e), CERTIFICATES) from e
+        raise StartError(str(e), exits.CERTIFICATES) from e
     return grpc.ssl_server_credentials([(key, certificate)])
 
 
@@ -117,6 +135,7 @@ async def _serve_engine(
     public = not is_loopback(host, port)
     listed = read_users(settings, public=public)
     executor = Executor(engine, clock, settings)
+    await executor.start()
     if public:
         await _refuse_known_passwords(engine)
     created, revision = await users.apply(engine, listed)
@@ -149,7 +168,7 @@ async def _refuse_known_passwords(engine: Any) -> None:
             raise StartError(
                 f"user {name} still has the password that everybody knows; set another one before listening outside"
                 f" this machine: kvql-server users passwd {name}",
-                USERS,
+                exits.USERS,
             )
 
 
@@ -193,7 +212,7 @@ def _bind(server: grpc.aio.Server, credentials: grpc.ServerCredentials | None, h
     if not bound:
         raise StartError(
             f"cannot listen on {place}: the address is in use or not of this machine; choose another with --listen",
-            PORT_IN_USE,
+            exits.PORT_IN_USE,
         )
     if port < 0:
         os.chmod(host, 0o600)
@@ -210,7 +229,7 @@ def _check_free(host: str, port: int) -> None:
             except OSError as e:
                 if e.errno in (98, 48):
                     message = f"port {port} on {host} is in use; choose another with --listen"
-                    raise StartError(message, PORT_IN_USE) from None
+                    raise StartError(message, exits.PORT_IN_USE) from None
 
 
 async def _until_stopped(
@@ -243,7 +262,7 @@ async def _until_stopped(
         _LOG.error("the engine has stopped: %s", service.failed.result())
         service.end_sessions()
         await server.stop(1.0)
-        return STOPPED
+        return exits.STOPPED
     await _drain(settings, service)
     service.end_sessions()
     await server.stop(1.0)

@@ -41,8 +41,11 @@ TURN_S: Final = 0.005
 FLUSH_S: Final = 2.0
 """How long the end of a session waits for its last answers to leave."""
 _LONG: Final = frozenset(
-    {"list", "select", "text", "namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate", "assertion"}
-)
+    (
+        "list", "select", "text", "namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate",
+        "assertion", "restore",
+    )
+)  # fmt: skip
 _AT_ONCE_BYTES_MAX: Final = 16 * 1024
 """Of an INSERT, or of a write with expressions, that is carried out without letting others have their turn."""
 _ANSWER_BYTES: Final = 24
@@ -324,7 +327,7 @@ class Session:
             if columns is not None:
                 try:
                     response.rows_header.CopyFrom(header(columns))
-                    size += fill_rows(response, rows, len(columns), self._settings.message_bytes_max)  # type: ignore[arg-type]
+                    size += fill_rows(response, rows, len(columns), self._settings.message_bytes_max)  # type: ignore[arg-type]  # a list
                 except Error:
                     del self._filling.responses[-1]
                     raise

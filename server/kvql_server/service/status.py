@@ -39,6 +39,7 @@ _BY_CLASS: Final = {
     "28": grpc.StatusCode.UNAUTHENTICATED,
     "53": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "54": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "72": grpc.StatusCode.OUT_OF_RANGE,
     "XX": grpc.StatusCode.INTERNAL,
 }
 

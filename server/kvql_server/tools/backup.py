@@ -185,7 +185,7 @@ def _settled_end(file: File, path: str, epoch: int) -> tuple[int, int]:
         rest = file.read_at(max(file.size() - end, 0), end).rstrip(b"\0")
         if not rest or (look and end > began):
             return end, 0  # nothing, or a write that was under way and has gone on
-        if look and not_a_crash(rest, epoch, revision) is not None:
+        if look and not_a_crash(rest, end, epoch, revision) is not None:
             raise NoBackup(
                 f"{path} is damaged at offset {end}, with whole records after it; see kvql-server verify", damaged=True
             )
@@ -214,7 +214,7 @@ def _copy_checkpoint(files: Files, file: File, path: str, to: str, store: str) -
     try:
         writer = checkpoint.Writer(copy, header._replace(store=bytes.fromhex(store)))
         for block in checkpoint.read_blocks(file, path, crc):
-            writer.add_payload(block.payload, block.pairs)
+            writer.add_payload(block.kind, block.payload, block.members)
         writer.finish()
     finally:
         copy.close()

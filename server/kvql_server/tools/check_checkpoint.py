@@ -15,6 +15,7 @@ from kvql_server.engines import base
 from kvql_server.engines.hashtable import checkpoint
 from kvql_server.engines.hashtable.checkpoint import Block, Columns, Damaged, Header
 from kvql_server.engines.hashtable.files import Reader
+from kvql_server.engines.hashtable.store import Store
 from kvql_server.tools.findings import Effect, FileLine, Finding, count
 from kvql_server.tools.values import why_no_value
 
@@ -30,6 +31,7 @@ class CheckpointCheck:
         self.size = 0
         self.blocks = 0
         self.pairs = 0
+        self.steps = 0
         self.finding: Finding | None = None
         self.newer = False
         self._last: tuple[str, str] | None = None  # namespace and key
@@ -47,7 +49,9 @@ class CheckpointCheck:
 
     def line(self) -> FileLine:
         revision = "" if self.header is None else f", revision {self.header.revision}"
-        return FileLine(self.name, self.size, f"{count(self.blocks, 'block')}, {count(self.pairs, 'pair')}{revision}")
+        past = f", {count(self.steps, 'step')} of history" if self.steps else ""
+        found = f"{count(self.blocks, 'block')}, {count(self.pairs, 'pair')}{past}{revision}"
+        return FileLine(self.name, self.size, found)
 
     def _read(self, files: Reader, path: str) -> None:
         file = files.open(path)
@@ -55,11 +59,17 @@ class CheckpointCheck:
             self.size = file.size()
             self.header, crc = checkpoint.read_header(file, path)
             for block in checkpoint.read_blocks(file, path, crc):
-                self._block(path, block, self.header.revision)
                 self.blocks += 1
-                self.pairs += block.pairs
+                if block.kind == checkpoint.PAIRS:
+                    self._block(path, block, self.header.revision)
+                    self.pairs += block.members
+                elif block.kind == checkpoint.HISTORY:
+                    self.steps += block.members
         finally:
             file.close()
+        if self.steps:
+            # whether steps and pairs fit together shows only when they are put together
+            checkpoint.load(files, path, Store())
 
     def _block(self, path: str, block: Block, newest: int) -> None:
         try:
@@ -69,7 +79,7 @@ class CheckpointCheck:
             refused = str(e)
         if refused is not None:
             raise Damaged(path, block.offset, f"a block cannot be read ({refused})")
-        why = self._why_out_of_order(columns) or _why_wrong(columns, block.pairs, newest)
+        why = self._why_out_of_order(columns) or _why_wrong(columns, block.members, newest)
         if why is not None and self.finding is None:
             self.finding = Finding(self.name, block.offset, why, Effect.UNSEEN)
         self._last = (columns.namespace, columns.keys[-1]) if columns.keys else self._last

@@ -149,7 +149,7 @@ class LogCheck:
             return
         check.damaged = True
         check.used = offset + len(rest.rstrip(b"\0"))
-        told = not_a_crash(rest, check.listed.epoch, self.sequence.revision)
+        told = not_a_crash(rest, offset, check.listed.epoch, self.sequence.known(check.listed.epoch))
         reason = record.why_not(rest, 0, len(rest))
         if told is not None:
             reason += f", and the record at offset {offset + told} after it is whole"

@@ -253,6 +253,9 @@ def _status_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"revision {found['checkpoint_revision']}, {'no footer' if pairs is None else count(pairs, 'pair')}, "
         f"{found['checkpoint_bytes']:,} bytes, {_age(found['checkpoint_age_s'])} old",
     )
+    for namespace, kept in found["history"].items():
+        changes = count(kept["changes"], "change")
+        yield "history", f"{namespace} {changes}, {kept['bytes']:,} bytes, from revision {kept['oldest_revision']} on"
 
 
 def _age(seconds: int) -> str:

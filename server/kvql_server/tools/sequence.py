@@ -34,28 +34,37 @@ class Sequence:
         self.changes = 0
         """Of the last commit."""
         self._start = start
+        self._opened_at = 0  # what the epoch that is being read began behind
         self._last: int | None = None  # the last revision that the log itself tells of
         self._time: int | None = None
         self._epoch: int | None = None
+        self._first = True
 
     @property
     def next_revision(self) -> int:
         """Of the first commit after the next opening."""
         return max(self.revision, self.reserved) + 1
 
+    def known(self, epoch: int) -> int:
+        """What a record of this epoch, coming next, may call durable."""
+        return max(self.revision, self._opened_at if epoch == self._epoch else self.reserved)
+
     def lost(self) -> None:
         """Records are missing here: what comes next may have any revision."""
         self._last = self._time = self._epoch = None
         self._start = 2**63
+        self._first = False
 
     def take(self, read: Record) -> Wrong | None:
         """Go on with the next record; what is wrong with it. One that a start refuses changes nothing."""
         if read.epoch != self._epoch:
+            self._opened_at = self.known(read.epoch)
             if self.reserved and self._epoch is not None:
                 # revisions that may have been given out before this opening are left out
                 self._last = max(self._last or self._start, self.reserved)
             self._epoch = read.epoch
         wrong = self._why(read)
+        self._first = False
         if wrong is not None and wrong.refused:
             return wrong
         self.time = max(self.time, read.time)
@@ -70,6 +79,8 @@ class Sequence:
         return wrong
 
     def _why(self, read: Record) -> Wrong | None:
+        if self._first and read.kind not in COMMITS and read.revision > self._start:
+            return Wrong(f"revision {read.revision} comes, {self._start} was expected", True)
         match read.kind:
             case record.COMMIT | record.EXPIRY | record.PUTS:
                 return self._commit(read)
@@ -97,7 +108,9 @@ class Sequence:
             return Wrong(why or "user or comment is not text", False)
         if self._last is None:
             if read.revision > self._start + 1:
-                return Wrong(f"revision {read.revision} comes, {self._start + 1} was expected", False)
+                # a start looks at the very first record only
+                refused = self._first
+                return Wrong(f"revision {read.revision} comes, {self._start + 1} was expected", refused)
         elif read.revision != self._last + 1:
             return Wrong(f"revision {read.revision} comes, {self._last + 1} was expected", False)
         if self._time is not None and read.time < self._time:

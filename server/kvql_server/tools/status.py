@@ -95,6 +95,7 @@ def _checkpoint(reader: Reader, folder: str, found: Manifest, now: float) -> dic
             "checkpoint_pairs": checkpoint.read_pairs(file),
             "checkpoint_time": header.time,
             "checkpoint_age_s": max(0, round(now - header.time / 1_000_000)),
+            "history": checkpoint.read_history(file),
         }
     finally:
         file.close()

@@ -9,34 +9,36 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
-from array import array
-from collections.abc import Iterable, Iterator
-from decimal import Decimal
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 from zlib import crc32
 
 import msgspec
 
-from kvql.values import Json, Type
 from kvql_server.engines import base
-from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta
+from kvql_server.engines.hashtable.checkpoint_history import Past, decode_journals, namespace_of
+from kvql_server.engines.hashtable.columns import MetaRow, decode_states, encode_states
+from kvql_server.engines.hashtable.entries import Entry
 from kvql_server.engines.hashtable.files import SEE, File, Reader
 from kvql_server.engines.hashtable.store import Store, pair_bytes
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""1 knew pairs only."""
 _HEADER: Final = struct.Struct("<8sHHI8sQqI")
 _BLOCK: Final = struct.Struct("<4sIII")
 _FOOTER: Final = struct.Struct("<4sQQI")
 _MAGIC: Final = b"KVQLckp\n"
-_BLOCK_MAGIC: Final = b"KVQb"
+PAIRS: Final = b"KVQb"
+HISTORY: Final = b"KVQh"
+JOURNALS: Final = b"KVQj"
+"""What a block holds."""
+_KINDS: Final = (PAIRS, HISTORY, JOURNALS)
 _FOOTER_MAGIC: Final = b"KVQf"
 BLOCK_PAIRS: Final = 2048
 BLOCK_BYTES: Final = 4 << 20
 """A block is ended when its keys and values reach this."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
-_NATIVE: Final = frozenset((type(None), bool, int, float, str, bytes))
 
 Pairs = list[tuple[str, Entry]]
 
@@ -48,15 +50,7 @@ class Header(NamedTuple):
     time: int
 
 
-class MetaRow(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A commit's time, user and comment as they stand in the file."""
-
-    time: int
-    user: str
-    comment: str
-
-
-class Columns(msgspec.Struct, array_like=True, frozen=True):
+class Columns(msgspec.Struct, array_like=True):
     namespace: str
     keys: list[str]
     types: bytes
@@ -93,15 +87,16 @@ class Writer:
     def add(self, namespace: str, pairs: Pairs) -> None:
         """Pairs in key order, after those of earlier calls."""
         for block in _blocks(pairs):
-            self.add_payload(_encode_block(namespace, block), len(block))
+            self.add_payload(PAIRS, _encode_block(namespace, block), len(block))
 
-    def add_payload(self, payload: bytes, pairs: int) -> None:
-        """A block whose payload is there already."""
-        head = _BLOCK.pack(_BLOCK_MAGIC, len(payload), pairs, 0)[:-4]
+    def add_payload(self, kind: bytes, payload: bytes, count: int) -> None:
+        """A block whose payload is there already; it holds ``count`` of its kind."""
+        head = _BLOCK.pack(kind, len(payload), count, 0)[:-4]
         self._crc = crc32(payload, crc32(head, self._crc))
         self._write(head + self._crc.to_bytes(4, "little") + payload)
         self._blocks += 1
-        self.pairs += pairs
+        if kind == PAIRS:
+            self.pairs += count
 
     def finish(self) -> int:
         """Footer and sync; the file's length."""
@@ -129,61 +124,7 @@ def _blocks(pairs: Pairs) -> Iterator[Pairs]:
 
 
 def _encode_block(namespace: str, pairs: Pairs) -> bytes:
-    entries = [entry for _, entry in pairs]
-    values = [entry.value for entry in entries]
-    types = b""
-    if not _NATIVE.issuperset(map(type, values)):
-        types = bytes([_type_code(value) for value in values])
-        values = [_plain(value) for value in values]
-    numbers: dict[int, int] = {}  # of the metas of this block, by identity
-    metas: list[Meta] = []
-    which = array("H")
-    for entry in entries:
-        number = numbers.get(id(entry.meta))
-        if number is None:
-            number = numbers[id(entry.meta)] = len(metas)
-            metas.append(entry.meta)
-        which.append(number)
-    return _encode(
-        (
-            namespace,
-            [key for key, _ in pairs],
-            types,
-            values,
-            _little(array("q", [entry.revision for entry in entries])),
-            [(meta.time, meta.user, meta.comment) for meta in metas],
-            _little(which),
-            [
-                (at, entry.version, entry.created_at, entry.expires_at)
-                for at, entry in enumerate(entries)
-                if type(entry) is not Entry
-            ],
-        )
-    )
-
-
-def _little(numbers: array[int]) -> bytes:
-    if sys.byteorder == "big":
-        numbers = array(numbers.typecode, numbers)
-        numbers.byteswap()
-    return numbers.tobytes()
-
-
-def _numbers(code: str, data: bytes) -> array[int]:
-    numbers = array(code, data)
-    if sys.byteorder == "big":
-        numbers.byteswap()
-    return numbers
-
-
-def _type_code(value: Any) -> int:
-    kind = type(value)
-    return int(Type.JSON if kind is Json else Type.DECIMAL if kind is Decimal else Type.NULL)
-
-
-def _plain(value: Any) -> Any:
-    kind = type(value)
-    return value.text if kind is Json else str(value) if kind is Decimal else value
+    return _encode((namespace, [key for key, _ in pairs], *encode_states([entry for _, entry in pairs])))
 
 
 # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -214,8 +155,11 @@ def read_header(file: File, path: str) -> tuple[Header, int]:
 
 
 class Block(NamedTuple):
+    """``members`` are how many of its ``kind`` (``PAIRS``, ``HISTORY``, ``JOURNALS``) it holds."""
+
     offset: int
-    pairs: int
+    kind: bytes
+    members: int
     payload: bytes
 
 
@@ -227,19 +171,20 @@ def read_blocks(file: File, path: str, crc: int) -> Iterator[Block]:
         head = file.read_at(_BLOCK.size, offset)
         if head[:4] == _FOOTER_MAGIC:
             break
-        if len(head) < _BLOCK.size or head[:4] != _BLOCK_MAGIC:
+        if len(head) < _BLOCK.size or head[:4] not in _KINDS:
             raise Damaged(path, offset, "neither a block nor the footer is there")
-        _, length, count, expected = _BLOCK.unpack(head)
+        kind, length, count, expected = _BLOCK.unpack(head)
         if offset + _BLOCK.size + length > size:
             raise Damaged(path, offset, "a block runs beyond the end of the file")
         payload = file.read_at(length, offset + _BLOCK.size)
         crc = crc32(payload, crc32(head[:-4], crc))
         if crc != expected:
             raise Damaged(path, offset, "a block's checksum does not match")
-        yield Block(offset, count, payload)
+        yield Block(offset, kind, count, payload)
         offset += _BLOCK.size + length
         blocks += 1
-        pairs += count
+        if kind == PAIRS:
+            pairs += count
     foot = file.read_at(_FOOTER.size + 1, offset)
     if len(foot) != _FOOTER.size or _FOOTER.unpack(foot)[1:] != (blocks, pairs, crc32(foot[:-4], crc)):
         raise Damaged(path, offset, "the footer does not match the blocks")
@@ -252,6 +197,29 @@ def read_pairs(file: File) -> int | None:
         return None
     pairs: int = _FOOTER.unpack(foot)[2]
     return pairs
+
+
+def read_history(file: File) -> dict[str, dict[str, Any]]:
+    """What the file keeps of the past, by namespace, pairs unread and checksums unchecked: ``changes``, ``bytes`` (in
+    the file), ``oldest_revision``, ``oldest_time`` (microseconds, or None) as the engine's status has them. Namespaces
+    of which nothing is kept are left out."""
+    found: dict[str, dict[str, Any]] = {}
+    offset = _HEADER.size
+    try:
+        while len(head := file.read_at(_BLOCK.size, offset)) == _BLOCK.size and head[:4] in _KINDS:
+            kind, length, members, _ = _BLOCK.unpack(head)
+            if kind == HISTORY:
+                one = found.setdefault(namespace_of(file.read_at(length, offset + _BLOCK.size)), {})
+                one["changes"] = one.get("changes", 0) + members
+                one["bytes"] = one.get("bytes", 0) + length
+            elif kind == JOURNALS:
+                for row in decode_journals(file.read_at(length, offset + _BLOCK.size)):
+                    if row.namespace in found:
+                        found[row.namespace] |= {"oldest_revision": row.floor, "oldest_time": row.floor_time}
+            offset += _BLOCK.size + length
+    except msgspec.DecodeError:
+        return {}  # verify says more
+    return found if all("oldest_revision" in one for one in found.values()) else {}
 
 
 def verify(files: Reader, path: str) -> int:
@@ -274,9 +242,16 @@ def load(files: Reader, path: str, store: Store) -> Header:
         raise base.Corrupted(f"{path} is missing, though MANIFEST names it; {SEE}") from None
     try:
         header, crc = read_header(file, path)
+        store.revision = header.revision
+        past = Past()
         for block in read_blocks(file, path, crc):
             try:
-                _load_block(block.payload, store)
+                if block.kind == PAIRS:
+                    _load_block(block.payload, store)
+                elif block.kind == HISTORY:
+                    past.add(block.payload)
+                else:
+                    past.load(block.payload, store, header.revision)
             except (msgspec.DecodeError, ArithmeticError, TypeError, ValueError, IndexError) as e:
                 raise Damaged(path, block.offset, f"a block cannot be read ({e})") from None
         return header
@@ -286,26 +261,15 @@ def load(files: Reader, path: str, store: Store) -> Header:
 
 def _load_block(payload: bytes, store: Store) -> None:
     columns = decode_block(payload)
-    values: Iterable[Any] = columns.values
-    if columns.types:
-        values = [_typed(code, value) for code, value in zip(columns.types, columns.values, strict=True)]
-    metas = [Meta(meta.time, meta.user, meta.comment) for meta in columns.metas]
-    which = map(metas.__getitem__, _numbers("H", columns.which))
-    entries = list(map(Entry, values, _numbers("q", columns.revisions), which))
+    entries = decode_states(columns)
     table = store.table(columns.namespace)
-    for at, version, created_at, expires_at in columns.extras:
-        old = entries[at]
-        entries[at] = ChangedEntry(old.value, old.revision, old.meta, version, created_at, expires_at, None)
+    for at, _, _, expires_at in columns.extras:
         if expires_at is not None:
             table.expiring += 1
             store.wheel.add(columns.namespace, columns.keys[at], expires_at)
     table.entries.update(zip(columns.keys, entries, strict=True))
-    table.kinds.update(map(type, values))
+    table.kinds.update(map(type, [entry.value for entry in entries]))
     table.order.load(columns.keys)
-
-
-def _typed(code: int, value: Any) -> Any:
-    return Json(value) if code == Type.JSON else Decimal(value) if code == Type.DECIMAL else value
 
 
 def path_of(folder: str, revision: int) -> str:

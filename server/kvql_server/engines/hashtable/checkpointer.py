@@ -19,7 +19,7 @@ from typing import Final
 import msgspec
 
 from kvql_server.engines import base
-from kvql_server.engines.hashtable import checkpoint, manifest, record
+from kvql_server.engines.hashtable import checkpoint, checkpoint_history, manifest, record
 from kvql_server.engines.hashtable.files import Files
 from kvql_server.engines.hashtable.log import ALLOCATE_MIN, Log, Segment
 from kvql_server.engines.hashtable.manifest import Manifest
@@ -85,6 +85,7 @@ class Job:
         self._old: Segment | None = None
         self._snapshot: Snapshot | None = None
         self._thread: threading.Thread | None = None
+        self._kept: list[checkpoint_history.Kept] = []
         self._cancelled = False
         self.error: str | None = None
         self.pairs = 0
@@ -154,6 +155,7 @@ class Job:
                 namespaces = sorted(store.tables)
             for namespace in namespaces:
                 self._write_namespace(writer, namespace)
+            self._write_history(writer)
             self.bytes = writer.finish()
             self.pairs = writer.pairs
         finally:
@@ -180,6 +182,17 @@ class Job:
         if gathered:
             writer.add(namespace, gathered)
 
+    def _write_history(self, writer: checkpoint.Writer) -> None:
+        for kept in self._kept:
+            for payload, steps in checkpoint_history.step_blocks(kept):
+                if self._cancelled:
+                    raise base.Closed("the store was closed meanwhile")
+                began = time.perf_counter()
+                writer.add_payload(checkpoint.HISTORY, payload, steps)
+                if self._gently:
+                    time.sleep(min(time.perf_counter() - began, 0.01))
+        writer.add_payload(checkpoint.JOURNALS, checkpoint_history.journals_payload(self._kept), len(self._kept))
+
     # ── the engine's steps ────────────────────────────────────────────────────────────────────────────────────
 
     def start(self) -> None:
@@ -196,16 +209,19 @@ class Job:
     def begun(self) -> bool:
         return self._snapshot is not None
 
-    def begin(self, snapshot: Snapshot) -> None:
+    def begin(self, snapshot: Snapshot, now: int) -> None:
         """From this revision on, commits go to the new segment."""
         assert self._new is not None
         self._snapshot = snapshot
+        self._kept = checkpoint_history.keep(list(self._store.journals.values()), now, snapshot.revision)
+        self._store.keep_rubble = True
         self._old = self._log.segment
         self._log.rotate(self._new)
 
     def finish(self) -> None:
         if self._snapshot is not None:
             self._snapshot.close()
+            self._store.keep_rubble = False
         elif self._new is not None:
             self._new.file.close()  # never begun: the segment stays empty, and the next opening drops it
 

@@ -17,9 +17,11 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Clear, CommitOutcome, Conflict, Put, RangeUnchanged
 from kvql_server.engines.hashtable import record
 from kvql_server.engines.hashtable.checkpointer import Folder, Job
-from kvql_server.engines.hashtable.entries import Meta, Tombstone
-from kvql_server.engines.hashtable.files import Files, Lock, OsFiles
+from kvql_server.engines.hashtable.entries import Meta
+from kvql_server.engines.hashtable.files import Files, Lock, OsFiles, cannot_open
+from kvql_server.engines.hashtable.growth import growth
 from kvql_server.engines.hashtable.log import Log, SyncMode
+from kvql_server.engines.hashtable.past import PastSnapshot
 from kvql_server.engines.hashtable.recovery import Recovered, recover, remove_leftovers
 from kvql_server.engines.hashtable.snapshots import TRIM_STEP, Snapshot
 from kvql_server.engines.hashtable.store import Store, pair_bytes
@@ -54,6 +56,7 @@ class HashTableEngine:
         self._last_checkpoint: int | None = None
         self._next_checkpoint = clock.now() + self._interval
         self._checkpointed = recovered.revision if not recovered.records else -1
+        self._trimmed = store.trimmed  # the checkpoint holds history that ended since
         self._checkpoint_error: str | None = None
         self._broken: str | None = None
         self._closed = False
@@ -78,7 +81,7 @@ class HashTableEngine:
             files.make_folder(path)
             lock = files.lock(path)
         except OSError as e:
-            raise base.EngineError(f"cannot open the store in {path}: {e.strerror or e}") from None
+            raise cannot_open(path, e) from None
         collecting = gc.isenabled()
         gc.disable()
         try:
@@ -88,7 +91,7 @@ class HashTableEngine:
             return engine
         except OSError as e:
             lock.release()
-            raise base.EngineError(f"cannot open the store in {path}: {e.strerror or e}") from None
+            raise cannot_open(path, e) from None
         except BaseException:
             lock.release()
             raise
@@ -110,7 +113,7 @@ class HashTableEngine:
         epoch = folder.manifest.epoch
 
         def on_synced(revision: int) -> None:
-            store.feed.durable(revision)
+            store.watchers.durable(revision)
 
         log = Log(segment, epoch, state.crc, state.revision, sync, on_synced)
         return cls(folder, lock, store, log, clock, sync, interval_s, max_bytes, state)
@@ -122,18 +125,34 @@ class HashTableEngine:
         """Why the engine has stopped for good; whoever serves it should exit."""
         return self._log.failed or self._broken
 
-    def snapshot(self, revision: int | None = None) -> Snapshot:
+    def snapshot(self, revision: int | None = None, time: int | None = None) -> Snapshot | PastSnapshot:
         if self._closed:
             self._check()
-        return self._store.snapshot(revision, self._clock.now())
+        return self._store.snapshot(revision, self._clock.now(), time)
 
-    def watch(self, from_revision: int) -> AsyncIterator[base.Commit]:
-        return self._store.feed.watch(from_revision, self._check)
+    def keep_history(self, namespace: str, keep_us: int, bytes_max: int) -> None:
+        with self._store.mutex:
+            self._store.journal(namespace).keep(keep_us, bytes_max)
+
+    def oldest(self, namespace: str) -> int:
+        store = self._store
+        journal = store.journals.get(namespace)
+        return 0 if journal is None else journal.oldest(self._clock.now(), store.revision)
+
+    def revision_at(self, namespace: str, time: int) -> int:
+        self._check()
+        store = self._store
+        journal = store.journals.get(namespace)
+        return store.revision if journal is None else journal.revision_at(time, self._clock.now(), store.revision)
+
+    def watch(self, namespace: str, from_revision: int) -> AsyncIterator[base.Commit]:
+        return self._store.watchers.watch(self._store.journal(namespace), from_revision, self._check)
 
     async def compact(self, revision: int) -> None:
-        """Old states are kept for open snapshots only, so there is nothing to forget before those close."""
         self._check()
         with self._store.mutex:
+            for journal in self._store.journals.values():
+                journal.forget(revision - 1)
             self._store.readers.trim(2**31)
 
     # ── committing ────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,7 +244,7 @@ class HashTableEngine:
 
     def _after_append(self) -> None:
         if self._mode != "always":
-            self._store.feed.durable(self._store.revision)
+            self._store.watchers.durable(self._store.revision)
 
     def _append(self, kind: int, payload: bytes, now: int) -> None:
         """One record of the store's own; space is reserved."""
@@ -252,20 +271,7 @@ class HashTableEngine:
 
     def _check_memory(self, transactions: Sequence[base.Transaction]) -> None:
         assert self._max_bytes is not None
-        grown = 0
-        for transaction in transactions:
-            for write in transaction.writes:
-                table = self._store.tables.get(write.namespace)
-                if isinstance(write, Clear):
-                    if table is not None:
-                        pairs = table.entries.items()
-                        grown -= sum(pair_bytes(k, e.value) for k, e in pairs if type(e) is not Tombstone)
-                    continue
-                old = table.entries.get(write.key) if table is not None else None
-                if old is not None and type(old) is not Tombstone:
-                    grown -= pair_bytes(write.key, old.value)
-                if isinstance(write, Put):
-                    grown += pair_bytes(write.key, write.value)
+        grown = sum(growth(self._store, transactions))
         if grown > 0 and self._bytes + grown > self._max_bytes:
             raise base.StoreFull(
                 f"the store holds about {self._bytes:,} bytes and may hold {self._max_bytes:,} (max_bytes); "
@@ -287,7 +293,7 @@ class HashTableEngine:
             self._expire_page(self._touched(now, transactions), now)
 
     def _touched(self, now: int, transactions: Sequence[base.Transaction]) -> list[base.Delete]:
-        keys = {(p.namespace, p.key) for t in transactions for p in (*t.guards, *t.writes)}  # type: ignore[union-attr]
+        keys = {(p.namespace, p.key) for t in transactions for p in (*t.guards, *t.writes)}  # type: ignore[union-attr]  # all name keys here
         due: list[base.Delete] = []
         for namespace, key in keys:
             table = self._store.tables.get(namespace)
@@ -335,7 +341,7 @@ class HashTableEngine:
                     self._expire(now)
                 except base.StoreFull as e:
                     _log.warning("expired pairs cannot be removed yet: %s", e)
-            self._store.tidy()
+            self._store.tidy(now)
         if self._mode == "always" and self._log.has_queued:
             self._log.poke()
         self._drive_checkpoint(now)
@@ -343,7 +349,7 @@ class HashTableEngine:
     def _drive_checkpoint(self, now: int) -> None:
         job = self._job
         if job is None:
-            if now >= self._next_checkpoint and self._store.revision != self._checkpointed:
+            if now >= self._next_checkpoint and self._is_stale():
                 self._job = Job(self._folder, self._log, self._store, gently=True)
                 self._job.start()
         elif not job.busy:
@@ -367,8 +373,10 @@ class HashTableEngine:
 
     def _begin(self, job: Job) -> None:
         with self._store.mutex:
-            self._expire_all(self._clock.now())
-            job.begin(self.snapshot())
+            now = self._clock.now()
+            self._expire_all(now)
+            job.begin(self._store.newest(now), now)
+            self._trimmed = self._store.trimmed
             if self._mode != "always":
                 self._reserve_in_new_segment()
 
@@ -384,11 +392,16 @@ class HashTableEngine:
         self._checkpoint_error = job.error
         now = self._clock.now()
         if job.error is None:
+            self._store.forget_rings(job.revision)
             self._last_checkpoint = now
             self._next_checkpoint = now + self._interval
             self._checkpointed = job.revision
         else:
             self._next_checkpoint = now + min(self._interval, round(RETRY_S * 1_000_000))
+
+    def _is_stale(self) -> bool:
+        """Whether the checkpoint lacks something, or holds what should be gone."""
+        return self._store.revision != self._checkpointed or self._store.trimmed != self._trimmed
 
     def checkpoint(self) -> None:
         """Write a checkpoint now, in this thread; :class:`base.EngineError` if it fails. Waits for one under way."""
@@ -398,8 +411,8 @@ class HashTableEngine:
             self._drive_checkpoint(self._clock.now())
         with self._store.mutex:
             self._expire_all(self._clock.now())
-        if self._store.revision == self._checkpointed:
-            return
+            if not self._is_stale():
+                return
         job = Job(self._folder, self._log, self._store, gently=False)
         job.prepare()
         if job.error is None:
@@ -423,6 +436,7 @@ class HashTableEngine:
             "pairs": store.pairs,
             "namespaces": len(store.tables),
             "open_snapshots": len(store.readers),
+            "history": dict(store.history_figures(self._clock.now())),
             "memory_bytes": self._bytes if self._max_bytes is not None else None,
             "log_bytes": log.segment.end,
             "segments": len(self._folder.manifest.segments),
@@ -446,13 +460,14 @@ class HashTableEngine:
             self._job.finish()
             self._job = None
         try:
+            self._log.drain()  # the closing vouches for what was durable before it, so nothing may go with it
             final, _ = record.frame(
-                record.CLOSED, self._log.epoch, self._log.crc, self._store.revision, self._store.revision,
+                record.CLOSED, self._log.epoch, self._log.crc, self._store.revision, self._log.synced_revision,
                 self._clock.now(), b"",
             )  # fmt: skip
             self._log.close(final, self._store.revision)
         finally:
-            self._store.feed.close()
+            self._store.watchers.close()
             self._lock.release()
 
     def _check(self) -> None:

@@ -55,16 +55,16 @@ class ChangedEntry(Entry, gc=False):
     None.
     """
 
-    version: int  # type: ignore[misc]
+    version: int  # type: ignore[misc]  # msgspec lets a subclass turn a class variable into a field
     created_at: int
-    expires_at: int | None  # type: ignore[misc]
-    previous: Entry | None  # type: ignore[misc]
+    expires_at: int | None  # type: ignore[misc]  # msgspec lets a subclass turn a class variable into a field
+    previous: Entry | None  # type: ignore[misc]  # msgspec lets a subclass turn a class variable into a field
 
 
 class Tombstone(Entry, gc=False):
     """A pair that is gone, kept while an open snapshot may see an older state of it."""
 
-    previous: Entry | None  # type: ignore[misc]
+    previous: Entry | None  # type: ignore[misc]  # msgspec lets a subclass turn a class variable into a field
 
 
 def visible(entry: Entry | None, revision: int, time: int) -> Entry | None:

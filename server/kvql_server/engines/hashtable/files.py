@@ -75,43 +75,62 @@ class Files(Protocol):
 
 
 class OsFile:
-    """:class:`File` by system calls."""
+    """:class:`File` by system calls; an error says which file it was."""
 
-    __slots__ = ("_fd",)
+    __slots__ = ("_fd", "_path")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, path: str) -> None:
         self._fd = fd
+        self._path = path
 
     def write_at(self, data: bytes, offset: int) -> int:
-        return os.pwrite(self._fd, data, offset)
+        try:
+            return os.pwrite(self._fd, data, offset)
+        except OSError as e:
+            raise self._named(e) from None
 
     def read_at(self, length: int, offset: int) -> bytes:
         parts: list[bytes] = []
-        while length > 0:
-            part = os.pread(self._fd, length, offset)
-            if not part:
-                break
-            parts.append(part)
-            offset += len(part)
-            length -= len(part)
+        try:
+            while length > 0:
+                part = os.pread(self._fd, length, offset)
+                if not part:
+                    break
+                parts.append(part)
+                offset += len(part)
+                length -= len(part)
+        except OSError as e:
+            raise self._named(e) from None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
 
     def allocate(self, offset: int, length: int) -> None:
-        os.posix_fallocate(self._fd, offset, length)
+        try:
+            os.posix_fallocate(self._fd, offset, length)
+        except OSError as e:
+            raise self._named(e) from None
 
     def truncate(self, length: int) -> None:
-        os.ftruncate(self._fd, length)
+        try:
+            os.ftruncate(self._fd, length)
+        except OSError as e:
+            raise self._named(e) from None
 
     def sync(self) -> None:
-        os.fdatasync(self._fd)
+        try:
+            os.fdatasync(self._fd)
+        except OSError as e:
+            raise self._named(e) from None
 
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+    def _named(self, error: OSError) -> OSError:
+        return OSError(error.errno, error.strerror, self._path)
 
 
 SEE: Final = "kvql-server verify says what can be saved"
@@ -232,10 +251,10 @@ class OsFiles:
         return OsLock(folder)
 
     def create(self, path: str) -> OsFile:
-        return OsFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+        return OsFile(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), path)
 
     def open(self, path: str) -> OsFile:
-        return OsFile(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+        return OsFile(os.open(path, os.O_RDWR | os.O_CLOEXEC), path)
 
     def rename(self, path: str, new_path: str) -> None:
         os.rename(path, new_path)
@@ -247,6 +266,8 @@ class OsFiles:
         fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(fd)
+        except OSError as e:
+            raise OSError(e.errno, e.strerror, folder) from None
         finally:
             os.close(fd)
 
@@ -263,4 +284,17 @@ class OsReader:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.EINVAL, "not a regular file", path)
-        return OsFile(fd)
+        return OsFile(fd, path)
+
+
+def cannot_open(path: str, error: OSError) -> base.EngineError:
+    """Rights and read-only disks are for the operator to change; everything else is the disk's fault."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return base.StoreFull(f"no space left to open the store in {path} ({error.strerror}); free some space")
+    if error.errno in (errno.EIO, None):
+        file, reason = error.filename or "a file", error.strerror or error
+        return base.DiskFailed(
+            f"cannot open the store in {path}: {file} cannot be used ({reason}); the disk is failing: copy the folder "
+            "to another one, and start there"
+        )
+    return base.Unusable(f"cannot open the store in {path}: {error.strerror}")

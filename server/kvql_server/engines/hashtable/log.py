@@ -251,9 +251,14 @@ class Log:
             self._wake.put(False)
             self._thread.join()
 
-    def close(self, final: bytes, revision: int) -> None:
-        """Write ``final`` behind the rest, sync, give unused space back."""
+    def drain(self) -> None:
+        """End the thread, and write and sync what is left, unless the log has failed."""
         self.stop()
+        if self.failed is None:
+            self.flush()
+
+    def close(self, final: bytes, revision: int) -> None:
+        """After :meth:`drain`: write ``final`` behind the rest, sync, give unused space back."""
         if self.failed is None:
             with contextlib.suppress(base.StoreFull):
                 self.segment.reserve(len(final))

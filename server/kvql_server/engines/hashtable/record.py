@@ -38,6 +38,7 @@ EXPIRY: Final = 1
 RESERVE: Final = 2
 CLOSED: Final = 3
 PUTS: Final = 4
+COMMITS: Final = (COMMIT, EXPIRY, PUTS)
 KINDS: Final = (COMMIT, EXPIRY, RESERVE, CLOSED, PUTS)
 RUN_MAX: Final = 0xFFFF
 """Commits of one record."""

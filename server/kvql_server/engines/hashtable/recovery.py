@@ -32,6 +32,8 @@ _log: Final = logging.getLogger(__name__)
 OURS: Final = re.compile(r"log-([0-9]{8})\.kvl|checkpoint-[0-9]{16}\.kvc|(?:MANIFEST|checkpoint-[0-9]{16}\.kvc)\.tmp")
 _LOST_BYTES: Final = 32
 """A write that a crash lost leaves zeros where it should be; a record's header has fewer in a row."""
+_SECTOR_BYTES: Final = 512
+"""What a disk writes whole, or a whole number of these."""
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Recovered:
     revision: int = 0
     time: int = 0
     reserved: int = 0
+    epoch: int = 0
+    """Of the segment that was read last."""
     records: int = 0
     log_bytes: int = 0
     warnings: list[str] = field(default_factory=list)
@@ -82,7 +86,8 @@ def load(files: Reader, folder: str, found: Manifest, store: Store) -> Recovered
                 f"{found.checkpoint.file} in {folder} is not the checkpoint that MANIFEST names; {SEE}"
             )
         state.revision, state.time = header.revision, header.time
-    state.scans = [_replay(files, folder, segment, state, store) for segment in found.segments]
+    for segment in found.segments:
+        state.scans.append(_replay(files, folder, segment, state, store))
     _judge_tails(folder, state.scans)
     state.manifest = _drop_empty(state.scans, state)
     state.log_bytes = sum(scan.end for scan in state.scans)
@@ -127,6 +132,9 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
         raise base.Corrupted(
             f"{path} belongs elsewhere: it is segment {header.number} of store {header.store.hex()}; {SEE}"
         )
+    if segment.epoch != state.epoch:
+        # an opening goes on behind what may have been given out before it, and calls that durable
+        state.epoch, state.revision = segment.epoch, max(state.revision, state.reserved)
     crc_before, commits, offset = state.crc, 0, record.SEGMENT_HEADER_BYTES
     first = not state.records
     while True:
@@ -137,10 +145,16 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
         if read is None:
             break
         if read.epoch != segment.epoch or (read.previous != state.crc and not first):
-            raise base.Corrupted(
-                f"{path} is damaged at offset {offset}: the record does not follow the one before it; {SEE}"
-            )
+            raise _out_of_order(folder, path, offset, state.scans if offset == record.SEGMENT_HEADER_BYTES else [])
         if first:
+            # nothing before it that could vouch for it, but its revision tells whether something is missing
+            expected = state.revision + (read.kind in record.COMMITS)
+            if read.revision > expected:
+                _judge_tails(folder, state.scans, segment.file)
+                raise base.Corrupted(
+                    f"{path} is damaged at offset {offset}: revision {read.revision} comes where revision {expected} "
+                    f"was expected, so records before it are missing; {SEE}"
+                )
             crc_before, first = read.previous, False
         commits += _carry_out(read, state, store, path, offset)
         state.crc = read.crc
@@ -148,13 +162,26 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
         offset = read.end
     damaged = bool(data[offset:].strip(b"\0"))
     if damaged:
-        at = not_a_crash(data[offset:], segment.epoch, state.revision)
+        at = not_a_crash(data[offset:], offset, segment.epoch, state.revision)
         if at is not None:
             raise base.Corrupted(
                 f"{path} is damaged at offset {offset}, and the record at offset {offset + at} after it is whole: this "
                 f"is not the trace of a crash; {SEE}"
             )
     return Scan(segment, crc_before, offset, commits, len(data), damaged)
+
+
+def _out_of_order(folder: str, path: str, offset: int, before: list[Scan]) -> base.Corrupted:
+    """A record that is whole names another predecessor; where it is a segment's first, something in ``before`` is to
+    blame."""
+    _judge_tails(folder, before, os.path.basename(path))
+    last = next((scan for scan in reversed(before) if scan.end > record.SEGMENT_HEADER_BYTES), None)
+    if last is not None:
+        return base.Corrupted(
+            f"{path} does not follow {last.segment.file}, which ends at offset {last.end}: what was between them is "
+            f"missing; {SEE}"
+        )
+    return base.Corrupted(f"{path} is damaged at offset {offset}: the record does not follow the one before it; {SEE}")
 
 
 def _carry_out(read: record.Record, state: Recovered, store: Store, path: str, offset: int) -> int:
@@ -201,32 +228,41 @@ def _carry_out_run(read: record.Record, state: Recovered, store: Store) -> int:
 # ── the end of the log ────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def not_a_crash(data: bytes, epoch: int, revision: int) -> int | None:
-    """``data`` are damaged from their first byte on, and ``revision`` was the last before them: where in them a whole
-    record shows that no crash did it."""
+def not_a_crash(data: bytes, offset: int, epoch: int, revision: int) -> int | None:
+    """``data``, from ``offset`` of a segment on, are damaged from their first byte on, and ``revision`` was the last
+    before them: where in them a whole record shows that no crash did it."""
     at = data.find(record.RECORD_MAGIC, 1)
-    gap_end = None
+    lost = None
     while at >= 0:
         read = record.read_record(data, at)
         if read is not None and read.epoch == epoch:
-            gap_end = at if gap_end is None else gap_end
-            if read.durable > revision or bytes(_LOST_BYTES) not in data[:gap_end]:
+            lost = _is_lost(data[:at], offset) if lost is None else lost
+            if read.durable > revision or not lost:
                 return at
             at = read.end - 1
         at = data.find(record.RECORD_MAGIC, at + 1)
     return None
 
 
-def _judge_tails(folder: str, scans: list[Scan]) -> None:
-    """:class:`base.Corrupted` if a damaged end is not the end of the log."""
-    for number, scan in enumerate(scans):
-        later = next((s for s in scans[number + 1 :] if s.end > record.SEGMENT_HEADER_BYTES), None)
-        if scan.damaged and later is not None:
+def _is_lost(gap: bytes, offset: int) -> bool:
+    """Whether sectors that never arrived explain the bytes between two whole records."""
+    # a write that begins shortly before the end of a sector leaves only a few bytes there
+    begun = _SECTOR_BYTES - offset % _SECTOR_BYTES
+    return bytes(_LOST_BYTES) in gap or (begun <= len(gap) and not any(gap[:begun]))
+
+
+def _judge_tails(folder: str, scans: list[Scan], whole: str | None = None) -> None:
+    """:class:`base.Corrupted` if a damaged end is not the end of the log: if ``whole``, or a segment with records, is
+    after it."""
+    for scan in reversed(scans):
+        if scan.damaged and whole is not None:
             path = os.path.join(folder, scan.segment.file)
             raise base.Corrupted(
-                f"{path} is damaged at offset {scan.end}, and {later.segment.file} after it is whole: this is not the "
-                f"trace of a crash; {SEE}"
+                f"{path} is damaged at offset {scan.end}, and {whole} after it is whole: this is not the trace of a "
+                f"crash; {SEE}"
             )
+        if scan.end > record.SEGMENT_HEADER_BYTES:
+            whole = scan.segment.file
 
 
 def _cut_tails(files: Files, folder: str, state: Recovered) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from kvql_server.engines import base
 from kvql_server.engines.base import Order, Page
 from kvql_server.engines.hashtable.entries import Entry, Tombstone, visible
+from kvql_server.engines.hashtable.history import history
 from kvql_server.engines.hashtable.table import Table, seen
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class Snapshot:
             return [None] * len(keys)
         entries = list(map(table.entries.get, keys))
         if table.is_plain(self.revision):
-            return entries  # type: ignore[return-value]
+            return entries  # type: ignore[return-value]  # plain: no tombstones
         return [visible(entry, self.revision, self.time) for entry in entries]
 
     async def scan(
@@ -112,6 +113,10 @@ class Snapshot:
         if table.changed <= self.revision and self._store.wheel.earliest > self.time:
             return table.live  # nothing of it is over yet
         return table.count(self.revision, self.time)
+
+    async def history(self, namespace: str, start: str = "", end: str | None = None) -> AsyncIterator[Page]:
+        async for page in history(self._store, self, namespace, start, end):
+            yield page
 
     def close(self) -> None:
         if self._open:
@@ -188,4 +193,4 @@ def _trim_key(table: Table, key: str, oldest: int) -> None:
         table.tombstones -= 1
         table.order.discard()
     elif entry.previous is not None:
-        entry.previous = None  # type: ignore[misc]
+        entry.previous = None  # type: ignore[misc]  # a ChangedEntry or a Tombstone has the field

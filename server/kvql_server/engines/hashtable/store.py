@@ -1,5 +1,5 @@
-"""The state in memory: all tables, the sequence of revisions, open snapshots, what is due to expire, the latest
-commits.
+"""The state in memory: all tables, the sequence of revisions, open snapshots, what is due to expire, the journals of
+what happened.
 
 Everything here is immediate and knows no files; recovery replays into it, the engine adds durability to it.
 """
@@ -7,28 +7,33 @@ Everything here is immediate and knows no files; recovery replays into it, the e
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import repeat
 from typing import Any, Final
 
 from kvql.values import Json, encoded_size
 from kvql_server.engines import base
 from kvql_server.engines.base import Absent, Clear, Guard, Put, RangeUnchanged, Unchanged
-from kvql_server.engines.feed import CHANGES_MAX, Feed, Item, Run
 from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta, Tombstone
 from kvql_server.engines.hashtable.expiry import ExpiryWheel
+from kvql_server.engines.hashtable.past import ALWAYS, PastSnapshot
 from kvql_server.engines.hashtable.snapshots import TRIM_STEP, Readers, Snapshot
 from kvql_server.engines.hashtable.table import Table
+from kvql_server.engines.journal import Journal, Puts, Step, Sweep
+from kvql_server.engines.watchers import Watchers
 
 EXPIRE_STEP: Final = 4096
 """Pairs that expire in one commit at most."""
 CRUMBLE_STEP: Final = 20_000
+JOURNAL_STEP: Final = 4096
 TIDY_STEPS: Final = 4
 """Chunks of keys that are put in order at a time, a millisecond each."""
 PAIR_BYTES: Final = 200
 """What a pair costs in memory beside the text of its key and value: a round figure for ``max_bytes``."""
 
-Change = tuple[str, str, Any, Any, bool]
+SWEEP_PAIRS: Final = 65_536
+"""TRUNCATE of more pairs is one record in the journal, and keeps the whole table."""
 
 
 def pair_bytes(key: str, value: Any) -> int:
@@ -50,8 +55,13 @@ class Store:
         """The revision at which this process took over: nothing is known of removals before it."""
         self.readers = Readers(self._discard_table)
         self.wheel = ExpiryWheel()
-        self.feed = Feed(0)
+        self.journals: dict[str, Journal] = {}
+        self.watchers = Watchers(0)
         self._rubble: list[Table] = []
+        self.unsettled = True
+        """Until the first ``tidy``, how much history is wanted may still have to be said."""
+        self.keep_rubble = False
+        """Whether somebody may still read the tables that nobody needs."""
 
     # ── guards ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -62,14 +72,14 @@ class Store:
             table = tables.get(guard.namespace)
             kind = type(guard)
             if kind is Absent:
-                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]
+                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]  # kind says which guard
                 if entry is not None and type(entry) is not Tombstone:
                     return index
-                if guard.since and self._removed(table, guard.key) > guard.since:  # type: ignore[union-attr]
+                if guard.since and self._removed(table, guard.key) > guard.since:  # type: ignore[union-attr]  # kind says which guard
                     return index
             elif kind is Unchanged:
-                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]
-                if entry is None or entry.revision != guard.revision or type(entry) is Tombstone:  # type: ignore[union-attr]
+                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]  # kind says which guard
+                if entry is None or entry.revision != guard.revision or type(entry) is Tombstone:  # type: ignore[union-attr]  # kind says which guard
                     return index
             elif isinstance(guard, RangeUnchanged) and not self._range_holds(table, guard):
                 return index
@@ -87,12 +97,8 @@ class Store:
         if table.born > guard.revision or table.forgotten > guard.revision:
             return False
         start, end = guard.start, guard.end
-        if guard.revision >= self.feed.floor:
-            return not any(
-                namespace == guard.namespace and key >= start and (end is None or key < end)
-                for item in self.feed.after(guard.revision)
-                for namespace, key, _, _, _ in item.changes
-            )
+        if guard.revision >= table.journal.floor:
+            return not table.journal.changed(guard.revision, start, end)
         written = any(
             entry.revision > guard.revision and key >= start and (end is None or key < end)
             for key, entry in table.entries.items()
@@ -106,18 +112,15 @@ class Store:
 
     def apply(self, writes: Sequence[base.Write], meta: Meta, revision: int, *, expired: bool = False) -> None:
         """Carry out a commit; ``revision`` is greater than all before."""
-        changes: tuple[Change, ...]
         if len(writes) == 1 and type(writes[0]) is Put:
             write = writes[0]
             table = self.tables.get(write.namespace) or self.table(write.namespace)
-            changes = (self.put(table, write.key, write.value, write.expires_at, meta, revision),)
+            key = write.key
+            new, old = self.put(table, key, write.value, write.expires_at, meta, revision)
+            table.journal.add(Step(revision, meta, key, new, old))
         else:
-            changes = self._apply_many(writes, meta, revision, expired=expired)
+            self._apply_many(writes, meta, revision, expired=expired)
         self.revision = revision
-        if len(changes) > CHANGES_MAX:
-            self.feed.skip(revision)
-        else:
-            self.feed.add(Item(revision, meta, changes))
 
     def puttable(self, run: base.PutRun) -> bool:
         """Whether no key of the run is in its table, nor there twice."""
@@ -135,44 +138,85 @@ class Store:
         table.order.add_many(run.keys)
         table.kinds.update(map(type, run.values))
         table.changed = self.revision = last
-        self.feed.add_run(Run(last, meta, table.name, run.keys, entries))
+        table.journal.add(Puts(last, meta, run.keys, entries))
 
-    def _apply_many(
-        self, writes: Sequence[base.Write], meta: Meta, revision: int, *, expired: bool
-    ) -> tuple[Change, ...]:
-        """Several writes; of those to the same key the watchers see one change, from the first state to the last."""
-        merged: dict[tuple[str, str], Change] = {}
+    def _apply_many(self, writes: Sequence[base.Write], meta: Meta, revision: int, *, expired: bool) -> None:
+        """Several writes; those to the same key are one step, from the first state to the last."""
+        before: dict[tuple[str, str], Entry | None] = {}
+        swept: dict[str, Table] = {}
         for write in writes:
+            namespace = write.namespace
             if isinstance(write, Clear):
-                changes = self._clear(write.namespace, revision)
+                self._clear(namespace, revision, before, swept)
+                continue
+            table = self.tables.get(namespace)
+            if table is None:
+                table = self.table(namespace)
+            if type(write) is Put:
+                _, old = self.put(table, write.key, write.value, write.expires_at, meta, revision)
             else:
-                change = self._write(write, meta, revision, expired=expired)
-                changes = [] if change is None else [change]
-            for new in changes:
-                place = new[0], new[1]
-                before = merged.get(place)
-                merged[place] = new if before is None else (new[0], new[1], new[2], before[3], expired)
-        return tuple(merged.values())
+                assert isinstance(write, base.Delete)
+                old = self.remove(table, write.key, meta, revision)
+                if old is None:
+                    continue
+            before.setdefault((namespace, write.key), old)
+        kept: dict[str, set[str]] = {namespace: set() for namespace in swept}
+        for (namespace, key), previous in before.items():
+            table = self.tables[namespace]
+            entry = table.entries.get(key)
+            if type(entry) is Tombstone:
+                entry = None
+            if namespace in swept:
+                kept[namespace].add(key)
+                previous = previous or swept[namespace].entry_before(key, revision)
+            if entry is not None or previous is not None:
+                table.journal.add(Step(revision, meta, key, entry, previous, expired))
+        for namespace, old_table in swept.items():
+            self._record_sweep(old_table, meta, revision, frozenset(kept[namespace]))
 
-    def _write(self, write: base.Write, meta: Meta, revision: int, *, expired: bool) -> Change | None:
-        table = self.tables.get(write.namespace)
-        if table is None:
-            table = self.table(write.namespace)
-        if type(write) is Put:
-            return self.put(table, write.key, write.value, write.expires_at, meta, revision)
-        assert isinstance(write, base.Delete)
-        old = self.remove(table, write.key, meta, revision)
-        return None if old is None else (write.namespace, write.key, None, old, expired)
+    def _record_sweep(self, old: Table, meta: Meta, revision: int, kept: frozenset[str]) -> None:
+        size = sum(map(pair_bytes, old.entries, (entry.value for entry in old.entries.values())))
+        old.holders += 1
+        self.tables[old.name].journal.add(
+            Sweep(revision, meta, old.live_pairs, kept, size, partial(self._release_table, old))
+        )
 
     def table(self, namespace: str) -> Table:
         """The namespace's table, made if there is none."""
         table = self.tables.get(namespace)
         if table is None:
-            table = self.tables[namespace] = Table(namespace, 0)
+            table = self.tables[namespace] = Table(namespace, 0, self.journal(namespace))
             table.changed = table.forgotten = self.opened
         return table
 
-    def put(self, table: Table, key: str, value: Any, expires_at: int | None, meta: Meta, revision: int) -> Change:
+    def journal(self, namespace: str) -> Journal:
+        """The namespace's journal, made if there is none."""
+        journal = self.journals.get(namespace)
+        if journal is None:
+            journal = self.journals[namespace] = Journal(namespace, self.revision)
+            if namespace == base.SYSTEM_NAMESPACE:
+                journal.keep(0, 0)
+            elif self.unsettled:
+                journal.keep_all()
+        return journal
+
+    def first_puts(self, namespace: str, after: int, until: int) -> list[Step]:
+        """Of pairs in their first state, and of such that were in it until a step that the journal has: the puts whose
+        revision is after ``after`` and not after ``until``, in no order."""
+        table, journal = self.tables.get(namespace), self.journals[namespace]
+        found = [(step.key, step.previous) for step in journal.records(after, self.revision) if type(step) is Step]
+        if table is not None:
+            found += table.entries.items()
+        return [
+            Step(entry.revision, entry.meta, key, entry, None)
+            for key, entry in found
+            if type(entry) is Entry and after < entry.revision <= until
+        ]
+
+    def put(
+        self, table: Table, key: str, value: Any, expires_at: int | None, meta: Meta, revision: int
+    ) -> tuple[Entry, Entry | None]:
+        """The new state, and the one before if the pair was there."""
         entries = table.entries
         old = entries.get(key)
         if old is None:
@@ -195,7 +239,7 @@ class Store:
         if expires_at is not None:
             table.expiring += 1
             self.wheel.add(table.name, key, expires_at)
-        return (table.name, key, new, live, False)
+        return new, live
 
     def _successor(
         self, table: Table, key: str, old: Entry, value: Any, expires_at: int | None, meta: Meta, revision: int
@@ -214,6 +258,9 @@ class Store:
         """What stays reachable behind the state that replaces ``old``."""
         if self.readers.newest < old.revision or old.revision == revision:
             previous: Entry | None = old.previous
+            if previous is not None and self.readers.oldest >= old.revision:
+                # nobody needs it, and the journal may keep ``old``, which must not keep more
+                old.previous = previous = None  # type: ignore[misc]  # only those with a field of that name have one
             return previous
         self.readers.keep(revision, table, key)
         return old
@@ -240,22 +287,31 @@ class Store:
         table.remember_removal(key, revision, self.readers.oldest)
         return old
 
-    def _clear(self, namespace: str, revision: int) -> list[Change]:
+    def _clear(
+        self, namespace: str, revision: int, before: dict[tuple[str, str], Entry | None], swept: dict[str, Table]
+    ) -> None:
+        """A new table; what was in the old one goes into ``before``, or the whole old one into ``swept``."""
         old = self.tables.get(namespace)
         if old is None or not old.live:
-            return []
-        gone: list[Change] = []
-        if old.live <= CHANGES_MAX:
-            gone = [(namespace, k, None, e, False) for k, e in old.entries.items() if type(e) is not Tombstone]
+            return
+        if old.live <= SWEEP_PAIRS:
+            for key, entry in old.live_pairs():
+                before.setdefault((namespace, key), entry)
         else:
-            self.feed.skip(revision)
+            swept[namespace] = old
         seen = self.readers.newest >= old.born
-        new = self.tables[namespace] = Table(namespace, revision, old if seen else None)
-        if seen:
+        # nobody may see this one, and yet somebody the one before it
+        older = old if seen else old.older
+        new = self.tables[namespace] = Table(namespace, revision, old.journal, older)
+        old.holders = 1
+        if older is not None:
             self.readers.keep(revision, new, None)
-        else:
-            self._discard_table(old)
-        return gone
+        if not seen:
+            old.older = None
+            if old.live > SWEEP_PAIRS:
+                old.holders = 0  # until it is recorded
+            else:
+                self._release_table(old)
 
     # ── upkeep ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -272,31 +328,70 @@ class Store:
     def start(self, revision: int) -> None:
         """Recovery is over: what is in the tables is all that is known, and ``revision`` the last one used."""
         self.revision = self.opened = revision
-        self.feed.skip(revision)
+        self.watchers.durable(revision)
         for table in self.tables.values():
             table.changed = table.forgotten = revision
             table.removed.clear()
 
-    def snapshot(self, revision: int | None, now: int) -> Snapshot:
-        if revision is None or revision == self.revision:
-            revision = self.revision
-        elif revision > self.revision:
-            raise base.Compacted(f"revision {revision} is in the future; the newest one is {self.revision}")
-        elif not self.readers.is_open(revision):
-            raise base.Compacted(f"revision {revision} has been compacted")
-        self.readers.open(revision)
-        return Snapshot(self, revision, now)
+    @property
+    def trimmed(self) -> int:
+        """How often history was forgotten; only ever more."""
+        return sum(journal.trimmed for journal in self.journals.values() if journal.keep_us)
+
+    def forget_rings(self, revision: int) -> None:
+        """A checkpoint of ``revision`` is there: what no history is kept of leaves memory too."""
+        for journal in self.journals.values():
+            if not journal.keep_us:
+                journal.forget(revision)
+
+    def history_figures(self, now: int) -> Iterator[tuple[str, dict[str, int | None]]]:
+        """For operators: what the history of each namespace costs, and how far it reaches back."""
+        for name, journal in self.journals.items():
+            if name != base.SYSTEM_NAMESPACE and journal.keep_us:
+                oldest = journal.oldest(now, self.revision)
+                yield name, {
+                    "changes": len(journal), "bytes": journal.bytes, "oldest_revision": oldest,
+                    "oldest_time": journal.floor_time,
+                }  # fmt: skip
+
+    def newest(self, now: int) -> Snapshot:
+        """A snapshot of the newest state, as at ``now``."""
+        self.readers.open(self.revision)
+        return Snapshot(self, self.revision, now)
+
+    def snapshot(self, revision: int | None, now: int, time: int | None = None) -> Snapshot | PastSnapshot:
+        """The newest state, as at ``now``; or an earlier one, as at ``time``."""
+        newest = self.revision
+        if revision is None or revision == newest:
+            return self.newest(now if time is None else time)
+        if revision > newest:
+            raise base.Compacted(f"revision {revision} is in the future; the newest one is {newest}", newest)
+        return PastSnapshot(self, self.newest(ALWAYS if time is None else time), revision, now)
 
     def _discard_table(self, table: Table) -> None:
-        while table.older is not None:
-            self._rubble.append(table.older)
-            table.older = table.older.older
-        self._rubble.append(table)
+        """No reader needs ``table`` nor those before it any more."""
+        discarded: Table | None = table
+        while discarded is not None:
+            older, discarded.older = discarded.older, None
+            self._release_table(discarded)
+            discarded = older
 
-    def tidy(self) -> None:
+    def _release_table(self, table: Table) -> None:
+        """One of those who hold an old table lets go."""
+        table.holders -= 1
+        if table.holders <= 0:
+            self._rubble.append(table)
+
+    def tidy(self, now: int) -> None:
         """A few milliseconds of upkeep: old states, tables that nobody reads, the order of keys."""
         self.readers.trim(16 * TRIM_STEP)
-        if self._rubble and not self._rubble[-1].crumble(CRUMBLE_STEP):
+        if self.unsettled:
+            self.unsettled = False
+            for journal in self.journals.values():
+                journal.settle()
+        for journal in self.journals.values():
+            journal.trim(now, JOURNAL_STEP)
+        if self._rubble and not self.keep_rubble and not self._rubble[-1].crumble(CRUMBLE_STEP):
             self._rubble.pop()
         for table in self.tables.values():
             if table.order.tidy(table.live):

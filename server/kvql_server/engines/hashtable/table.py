@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
 from kvql_server.engines.base import Order, Page
-from kvql_server.engines.hashtable.entries import Entry, visible
+from kvql_server.engines.hashtable.entries import Entry, Tombstone, visible
 from kvql_server.engines.hashtable.order import KeyOrder
+from kvql_server.engines.journal import Journal
 
 REMOVED_MAX: Final = 10_000
 """Removed keys that are remembered at least; more while open snapshots are older than the removal."""
@@ -22,6 +24,8 @@ class Table:
         "entries",
         "expiring",
         "forgotten",
+        "holders",
+        "journal",
         "kinds",
         "name",
         "older",
@@ -30,8 +34,11 @@ class Table:
         "tombstones",
     )
 
-    def __init__(self, name: str, born: int, older: Table | None = None) -> None:
+    def __init__(self, name: str, born: int, journal: Journal, older: Table | None = None) -> None:
         self.name = name
+        self.journal = journal
+        self.holders = 0
+        """Who still needs this table once there is a newer one: the snapshots that see it, and the journal."""
         self.born = born
         """Readers of an earlier revision look into ``older``."""
         self.older = older
@@ -53,6 +60,15 @@ class Table:
     def live(self) -> int:
         """Pairs in the newest state, those that are due to expire included."""
         return len(self.entries) - self.tombstones
+
+    def live_pairs(self) -> Iterator[tuple[str, Entry]]:
+        """Keys and their newest states."""
+        return ((key, entry) for key, entry in self.entries.items() if type(entry) is not Tombstone)
+
+    def entry_before(self, key: str, revision: int) -> Entry | None:
+        """The key's state if it is older than ``revision``."""
+        entry = self.entries.get(key)
+        return None if entry is None or type(entry) is Tombstone or entry.revision >= revision else entry
 
     def at(self, revision: int) -> Table | None:
         """The table that a snapshot of ``revision`` reads."""

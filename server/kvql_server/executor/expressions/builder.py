@@ -40,7 +40,7 @@ from kvql_server.executor.expressions.items import (
     malformed,
     names_of,
 )
-from kvql_server.executor.expressions.scope import Scope, columns_of
+from kvql_server.executor.expressions.scope import Scope, source_of
 from kvql_server.executor.functions import FUNCTIONS
 
 Handler = Callable[["Builder", pb.Step, list[Item]], Item]
@@ -355,7 +355,7 @@ class Builder:
             finally:
                 self._expanding, self.about_rows = False, all_inside
         found = self.scope.find(parts)
-        code, kind = columns_of(found.entry, found.nullable, found.column)
+        code, kind = source_of(self.scope.columns, found.entry, found.nullable, found.column)
         if found.path:
             item = self.path_item(code, found.path)
             if found.declared is not None:

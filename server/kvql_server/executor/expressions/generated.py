@@ -17,7 +17,7 @@ from kvql_server.engines.base import Page
 from kvql_server.executor.expressions.builder import Builder
 from kvql_server.executor.expressions.fields import FieldPath
 from kvql_server.executor.expressions.items import Item
-from kvql_server.executor.expressions.scope import COLUMNS, Scope, nearest, short
+from kvql_server.executor.expressions.scope import Scope, nearest, short
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[Row]
@@ -81,7 +81,8 @@ def page_function(builder: Builder, row: str, condition: str = "") -> PageFuncti
     builder.reads_keys = builder.reads_keys or keys
     loop = "k, e in page" if keys else "e in page.entries"
     tail = f" if {condition}" if condition else ""
-    return builder.run(f"def rows(page):\n return [{row} for {loop}{tail}]\n", "rows")  # type: ignore[no-any-return]
+    made: PageFunction = builder.run(f"def rows(page):\n return [{row} for {loop}{tail}]\n", "rows")
+    return made
 
 
 def _names_key(source: str) -> bool:
@@ -92,14 +93,16 @@ def _names_key(source: str) -> bool:
 def change_function(builder: Builder, row: str) -> Callable[[Iterable[tuple[str, Any, Any]]], Rows]:
     """``row`` for each (key, entry, other entry): RETURNING, and what ON CONFLICT computes."""
     source = f"def rows(changes):\n return [{row} for k, e, o in changes]\n"
-    return builder.run(source, "rows")  # type: ignore[no-any-return]
+    made: Callable[[Iterable[tuple[str, Any, Any]]], Rows] = builder.run(source, "rows")
+    return made
 
 
 def group_function(builder: Builder, row: str, condition: str) -> Callable[[Iterable[tuple[Row, Row]]], Rows]:
     """``row`` for each (values of the group, values of the aggregates) that satisfies HAVING."""
     tail = f" if {condition}" if condition else ""
     source = f"def rows(groups):\n return [{row} for k, e in groups{tail}]\n"
-    return builder.run(source, "rows")  # type: ignore[no-any-return]
+    made: Callable[[Iterable[tuple[Row, Row]]], Rows] = builder.run(source, "rows")
+    return made
 
 
 # ── expressions that name no column ───────────────────────────────────────────────────────────────────────────────
@@ -142,17 +145,17 @@ def notices(builder: Builder) -> list[Notice]:
         out.append(Notice(f"{rows} skipped: value is {kind.name}"))
     declared = {(field.name,) for field in builder.scope.fields}
     absent = [p for p in builder.paths.values() if p.asked and not p.found and p.steps not in declared]
-    out += map(_absent, absent[:_ABSENT_TOLD_MAX])
+    out += [_absent(path, builder.scope) for path in absent[:_ABSENT_TOLD_MAX]]
     if len(absent) > _ABSENT_TOLD_MAX:
         out.append(Notice(f"no row has {len(absent) - _ABSENT_TOLD_MAX:,} more of the fields"))
     return out
 
 
-def _absent(path: FieldPath) -> Notice:
+def _absent(path: FieldPath, scope: Scope) -> Notice:
     shown = "".join(f".{s}" if isinstance(s, str) else f"[{s}]" for s in path.steps).removeprefix(".")
     near = None
     for depth, step in enumerate(path.steps):
-        known = [*path.names.get(depth, ()), *(() if depth else COLUMNS)]
+        known = [*path.names.get(depth, ()), *(() if depth else scope.columns)]
         if near is None and isinstance(step, str) and step not in known:
             near = nearest(step, known)
     return Notice(f"no row has a field {short(shown)}", f"did you mean {near}?" if near else None)

@@ -10,6 +10,7 @@ from typing import Any, Final
 from kvql import errors
 from kvql.values import encoded_size, from_micros, interval_of, type_of
 from kvql_server import rules
+from kvql_server.engines.base import Gone
 from kvql_server.executor import operators
 from kvql_server.executor.expressions import fields
 from kvql_server.executor.like import Like
@@ -25,6 +26,13 @@ def type_name(value: Any) -> str:
 
 def time_of(micros: int | None) -> Any:
     return None if micros is None else from_micros(micros)
+
+
+def event_of(state: Any) -> str:
+    """What made a state of the history."""
+    if type(state) is Gone:
+        return "EXPIRE" if state.expired else "DELETE"
+    return "PUT" if state.version == 1 else "UPDATE"
 
 
 def ttl_of(now: int) -> Callable[[int | None], timedelta | None]:
@@ -86,6 +94,7 @@ NO_BRANCH: Final = object()
 
 NAMES: Final[dict[str, Any]] = {
     "NO_BRANCH": NO_BRANCH,
+    "event_of": event_of,
     "type_name": type_name, "time_of": time_of, "size_of": encoded_size, "boolean": operators.boolean,
     "negation": operators.negation, "equal": operators.equal, "distinct": operators.distinct,
     "between": operators.between, "among": operators.among, "among_keys": among_keys,

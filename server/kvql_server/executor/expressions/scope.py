@@ -33,7 +33,16 @@ COLUMNS: Final[dict[str, tuple[str, Type | None]]] = {
     "ttl": ("ttl_of({}.expires_at)", Type.INTERVAL),
     "size": ("size_of({}.value)", Type.INTEGER),
 }
-
+# FROM HISTORY OF: a state may be the end of the pair, and has no more than a time, an author and a reason then
+HISTORY_COLUMNS: Final[dict[str, tuple[str, Type | None]]] = {
+    **COLUMNS,
+    "type": ("(type_name({0}.value) if {0}.version else None)", Type.TEXT),
+    "version": ("({}.version or None)", Type.INTEGER),
+    "created_at": ("(time_of({0}.created_at) if {0}.version else None)", Type.TIMESTAMP),
+    "updated_by": ("({}.updated_by or None)", Type.TEXT),
+    "size": ("(size_of({0}.value) if {0}.version else None)", Type.INTEGER),
+    "event": ("event_of({})", Type.TEXT),
+}
 
 _SHOWN_MAX: Final = 130
 """Characters of a name in a message: two of the longest that may be declared."""
@@ -68,6 +77,8 @@ class Scope:
     kinds: frozenset[type] | None = None
     """The types that values of the namespace have, where that is known: comparisons then need not look."""
     hint: str = "there is no pair to read it from"
+    history: bool = False
+    """Whether a row is a state of a pair in its history, which has columns of its own."""
     _folded: tuple[object, dict[str, pb.Expression]] = (None, {})
     _fields: dict[str, Field] = field(init=False)
 
@@ -75,12 +86,25 @@ class Scope:
         # by the exact name and, where that is nobody's, in any case: of two that differ in case only the first
         self._fields = {one.name.lower(): one for one in reversed(self.fields)} | {one.name: one for one in self.fields}
 
+    @property
+    def columns(self) -> Mapping[str, tuple[str, Type | None]]:
+        """Of the pair."""
+        return HISTORY_COLUMNS if self.history else COLUMNS
+
+    def hides(self, name: str) -> bool:
+        """Whether a declared field needs ``value`` in front, because a column of the history has its name."""
+        return self.history and bool(self.fields) and name.lower() in HISTORY_COLUMNS
+
     def alias(self, parts: list[str]) -> pb.Expression | None:
         """The expression that an alias stands for, if the name is one here."""
         if len(parts) > 1 or not self.aliases:
             return None
         name = parts[0]
-        if not self.aliases_first and self.namespace is not None and (name.lower() in COLUMNS or self._field(name)):
+        if (
+            not self.aliases_first
+            and self.namespace is not None
+            and (name.lower() in self.columns or self._field(name))
+        ):
             return None
         exact = self.aliases.get(name)
         if exact is not None:
@@ -109,7 +133,7 @@ class Scope:
                 )  # fmt: skip
         first, rest = parts[0], tuple(parts[1:])
         column = first.lower()
-        if column in COLUMNS:
+        if column in self.columns:
             if rest and column != "value":
                 raise errors.error(errors.UNKNOWN_COLUMN, f"column {column} has no fields ({shown})")
             return Found(column, entry, nullable, rest)
@@ -125,7 +149,7 @@ class Scope:
 
     def unknown(self, name: str) -> Error:
         """42703 with the nearest name."""
-        known = [one.name for one in self.fields] + list(COLUMNS)
+        known = [one.name for one in self.fields] + list(self.columns)
         near = nearest(name, known)
         return errors.error(
             errors.UNKNOWN_COLUMN, f"column {short(name)} does not exist",
@@ -150,9 +174,11 @@ def nearest(name: str, known: Sequence[str]) -> str | None:
     return lower[found[0]] if found else None
 
 
-def columns_of(entry: str, nullable: bool, column: str) -> tuple[str, Type | None]:
+def source_of(
+    columns: Mapping[str, tuple[str, Type | None]], entry: str, nullable: bool, column: str
+) -> tuple[str, Type | None]:
     """The source of a column of the pair in a variable, and its type."""
-    template, kind = COLUMNS[column]
+    template, kind = columns[column]
     code = template.format(entry)
     return (f"({code} if {entry} is not None else None)" if nullable else code), kind
 

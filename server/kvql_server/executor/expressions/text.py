@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 from kvql import errors
 from kvql.codec import decode_values
@@ -87,11 +87,11 @@ def _within(part: _Part, binding: int) -> str:
     return part[0] if part[1] >= binding else f"({part[0]})"
 
 
-def _step(step: pb.Step, names: Sequence[str], constants: list[object], parts: list[_Part]) -> _Part:
+def _step(step: pb.Step, names: Sequence[str], constants: list[Any], parts: list[_Part]) -> _Part:
     op, flags = step.op, step.flags
     negated = "NOT " if flags & NEGATED else ""
     if op == pb.OP_CONSTANT:
-        return literal(constants[step.argument]), _ATOM  # type: ignore[arg-type]
+        return literal(constants[step.argument]), _ATOM
     if op == pb.OP_COLUMN:
         return ".".join(names[step.argument : step.argument + (step.arity or 1)]), _ATOM
     if op == pb.OP_STAR:

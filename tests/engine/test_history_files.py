@@ -1,0 +1,207 @@
+"""History in the files: it survives checkpoints and openings, and leaves the disk when its time is over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kvql_server.clock import ManualClock
+from kvql_server.engines.base import Clear, Delete, Put, PutRun, Transaction
+from kvql_server.engines.hashtable import HashTableEngine, checkpoint
+from kvql_server.engines.hashtable.files import OsFiles
+from kvql_server.tools.check_checkpoint import CheckpointCheck
+
+from kvql.values import Json
+from tests.engine.history_conformance import SECOND, RandomStore, past, state_at
+
+
+def reopen(engine: HashTableEngine, clock: ManualClock, folder: Path) -> HashTableEngine:
+    engine.close_now()
+    return HashTableEngine.open(folder, clock=clock)
+
+
+def contains(folder: Path, marker: bytes) -> bool:
+    return any(marker in path.read_bytes() for path in folder.iterdir())
+
+
+async def commit(engine: HashTableEngine, *writes: Any, user: str = "") -> int:
+    (revision,) = await engine.commit_many([Transaction((), writes, user)])
+    assert isinstance(revision, int)
+    return revision
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_revision_can_be_read_after_openings(tmp_path: Path, seed: int) -> None:
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    store = RandomStore(engine, clock, seed)
+    for part in range(5):
+        for _ in range(15):
+            await store.step()
+        if part % 2:
+            engine.checkpoint()
+        engine = store.engine = reopen(engine, clock, tmp_path)
+        await store.check()
+    before = await past(engine)
+    engine.checkpoint()
+    engine = reopen(engine, clock, tmp_path)
+    assert await past(engine) == before
+    engine.close_now()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_watcher_resumes_where_it_was_in_the_process_before(tmp_path: Path, seed: int) -> None:
+    """From every revision: first puts are not in the files, and are found in the tables."""
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    store = RandomStore(engine, clock, seed)
+    for _ in range(30):
+        await store.step()
+    engine.checkpoint()
+    for _ in range(10):
+        await store.step()
+    engine = store.engine = reopen(engine, clock, tmp_path)
+    newest = engine.snapshot().revision
+    for start in list(store.states):
+        folded = dict(store.states[start])
+        watching = engine.watch("a", start)
+        while True:
+            try:
+                commit = await asyncio.wait_for(anext(watching), 0.05)
+            except TimeoutError:
+                break
+            for change in commit.changes:
+                before = folded.pop(change.key, None)
+                assert (before and before[1]) == (change.previous and change.previous.revision)
+                if change.entry is not None:
+                    folded[change.key] = (change.entry.value, change.entry.revision, change.entry.version)
+            assert folded == store.states[commit.revision]
+        assert folded == store.states[max(r for r in store.states if r <= newest)]
+        await watching.aclose()
+    engine.close_now()
+
+
+async def test_an_opening_keeps_what_it_will_be_told_to_keep(tmp_path: Path) -> None:
+    """More than the default: it must not go before the first tick, when the settings are known."""
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    engine.keep_history("a", 2 * 3600 * SECOND, 1 << 30)
+    first = await commit(engine, Put("a", "k", 1))
+    second = await commit(engine, Put("a", "k", 2))
+    clock.advance(5400)
+    await commit(engine, Put("a", "k", 3))
+    engine.tick()
+    for _ in range(2):
+        engine = reopen(engine, clock, tmp_path)
+        engine.keep_history("a", 2 * 3600 * SECOND, 1 << 30)
+        engine.tick()
+        assert (await state_at(engine, first))["k"][0] == 1
+        engine.checkpoint()
+    engine = reopen(engine, clock, tmp_path)
+    engine.tick()
+    assert engine.oldest("a") == second, "nobody said anything, and the default is an hour"
+    engine.close_now()
+
+
+async def test_every_type_of_value_is_kept(tmp_path: Path) -> None:
+    values = [1, Decimal("3.50"), None, Json('{"a": 1}'), b"\0\xff", 2.5, True, "å"]
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    revision = await commit(engine, *[Put("a", f"k{n}", value) for n, value in enumerate(values)], user="ann")
+    await commit(engine, Clear("a"), user="bob")
+    engine.checkpoint()
+    engine = reopen(engine, clock, tmp_path)
+    snapshot = engine.snapshot(revision)
+    found = await snapshot.get_many("a", [f"k{n}" for n in range(len(values))])
+    assert [(type(e.value), e.value, e.updated_by) for e in found if e] == [(type(v), v, "ann") for v in values]
+    snapshot.close()
+    rows = [row async for page in engine.snapshot().history("a") for row in page]
+    assert [state.updated_by for _, state in rows] == ["ann", "bob"] * len(values)
+    engine.close_now()
+
+
+async def test_a_table_that_was_truncated_whole(tmp_path: Path) -> None:
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    engine.keep_history("a", 3600 * SECOND, 1 << 30)
+    keys = [f"k{n}" for n in range(70_000)]
+    assert await engine.commit_puts(PutRun("a", keys, list(range(70_000)))) == 1
+    full = engine.snapshot().revision
+    empty = await commit(engine, Clear("a"))
+    engine.checkpoint()
+    engine.close_now()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    engine.keep_history("a", 3600 * SECOND, 1 << 30)
+    assert len(await state_at(engine, full)) == 70_000 and not await state_at(engine, empty)
+    engine.close_now()
+
+
+async def test_what_history_kept_leaves_the_disk_when_it_ends(tmp_path: Path) -> None:
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock, checkpoint_interval_s=10)
+    engine.keep_history("a", 60 * SECOND, 1 << 20)
+    await commit(engine, Put("a", "replaced", "OLDMARK"), Put("a", "deleted", "OLDMARK"))
+    await commit(engine, Put("a", "expired", "OLDMARK", clock.now() + SECOND))
+    await commit(engine, Put("a", "replaced", 1), Delete("a", "deleted"))
+    clock.advance(5)
+    engine.tick()
+    engine.checkpoint()
+    assert contains(tmp_path, b"OLDMARK")
+    clock.advance(61)
+    for _ in range(200):
+        engine.tick()
+        if not engine.status()["checkpoint_running"] and not contains(tmp_path, b"OLDMARK"):
+            break
+        await asyncio.sleep(0.01)
+    engine.close_now()
+    assert not contains(tmp_path, b"OLDMARK"), "nothing was written since, and yet the next checkpoint must drop it"
+
+
+async def test_without_history_the_next_checkpoint_drops_it(tmp_path: Path) -> None:
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    engine.keep_history("a", 0, 0)
+    await commit(engine, Put("a", "k", "OLDMARK"))
+    await engine.synced(await commit(engine, Put("a", "k", 1)))
+    assert contains(tmp_path, b"OLDMARK")
+    engine.checkpoint()
+    assert not contains(tmp_path, b"OLDMARK")
+    revision = await commit(engine, Put("a", "k", 2))
+    watching = engine.watch("a", revision - 1)
+    await engine.synced(revision)
+    assert (await asyncio.wait_for(anext(watching), 5)).revision == revision
+    await watching.aclose()
+    engine.close_now()
+
+
+async def test_a_checkpoint_of_the_release_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Format 1 had neither history nor journals: it is read, and history begins there."""
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    await commit(engine, Put("a", "k", 1))
+    revision = await commit(engine, Put("a", "k", 2))
+    with monkeypatch.context() as older:
+        older.setattr(checkpoint, "FORMAT", 1)
+        older.setattr("kvql_server.engines.hashtable.checkpointer.Job._write_history", lambda self, writer: None)
+        engine.checkpoint()
+    engine = reopen(engine, clock, tmp_path)
+    assert engine.oldest("a") == revision
+    await commit(engine, Put("a", "k", 3))
+    assert (await state_at(engine, revision))["k"][0] == 2
+    engine.close_now()
+
+
+async def test_verify_reads_history_too(tmp_path: Path) -> None:
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    for n in range(50):
+        await commit(engine, Put("a", f"k{n % 5}", n))
+    engine.checkpoint()
+    engine.close_now()
+    (name,) = [name for name in os.listdir(tmp_path) if name.endswith(".kvc")]
+    check = CheckpointCheck(OsFiles(), str(tmp_path), name)
+    assert check.finding is None and check.steps == 45 and "45 steps of history" in check.line().what
