@@ -52,12 +52,12 @@ class PointShape(NamedTuple):
                 return None
         elif type(parameters) not in _ROWS or len(parameters) != self.width:
             return None
-        key = self.key if self.key_place is None else parameters[self.key_place]  # type: ignore[index] # has width
+        key = self.key if self.key_place is None else parameters[self.key_place]  # type: ignore[index]  # it has a width
         if type(key) is not str or not (key.isascii() or _encodable(key)):
             return None
         if self.mode == GET:
             return Point(GET, key, None)
-        value = self.value if self.value_place is None else parameters[self.value_place]  # type: ignore[index] # ditto
+        value = self.value if self.value_place is None else parameters[self.value_place]  # type: ignore[index]  # ditto
         kind = type(value)
         if kind is int:
             if not INTEGER_MIN <= value <= INTEGER_MAX:

@@ -120,7 +120,7 @@ def _request(points: Sequence[Waiting]) -> pb.Request:
         return request
     request.lane = WRITE_LANE
     write = request.write
-    write.mode = mode  # type: ignore[assignment] # one of the enumeration, by its number
+    write.mode = mode  # type: ignore[assignment]  # one of the enumeration, by its number
     write.keys.extend(keys)
     encode_values([waiting.point.value for waiting in points], write.values)
     write.each = write.tell_revisions = True

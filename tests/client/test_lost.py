@@ -238,7 +238,8 @@ def test_points_of_a_broken_connection(faulty: FaultyServer) -> None:
             unknown = outcomes[:3]
             assert [e.sqlstate for e in unknown if isinstance(e, errors.Error)] == ["40003"] * 3, outcomes
             assert len({id(e) for e in unknown}) == 3, "each has an error of its own"
-            assert [r.rows for r in outcomes[3:]] == [[("a", 1)]] * 3, "reads are repeated"  # type: ignore[union-attr]
+            rows = [r.rows for r in outcomes[3:] if not isinstance(r, BaseException)]
+            assert rows == [[("a", 1)]] * 3, "reads are repeated"
             assert (await con.execute(ast.Count())).rows == [(4,)], "the puts happened, once"
 
     asyncio.run(main())

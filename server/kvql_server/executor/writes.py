@@ -135,7 +135,7 @@ class _Batch:
             self.completed += len(outcomes)
             self.pairs += len(outcomes) if self.run.sizes is None else sum(map(self.run.size, indexes))
             if self.revisions is not None:
-                self.revisions.update(zip(indexes, outcomes, strict=True))  # type: ignore[arg-type] # all are revisions
+                self.revisions.update(zip(indexes, outcomes, strict=True))  # type: ignore[arg-type]  # no conflict
             return []
         failed: list[int] = []
         for place, outcome in enumerate(outcomes):
