@@ -40,6 +40,7 @@ ASSERTION_FAILED: Final = "P0004"
 MORE_THAN_ONE_ROW: Final = "21000"
 CONFLICT: Final = "40001"
 OUTCOME_UNKNOWN: Final = "40003"
+COMPACTED: Final = "72000"
 PERMISSION_DENIED: Final = "42501"
 LOGIN_FAILED: Final = "28P01"
 TOKEN_INVALID: Final = "28000"
@@ -183,6 +184,7 @@ _CLASSES: Final[dict[str, type[Error]]] = {
     "53": OperationalError,
     "54": OperationalError,
     "57": OperationalError,
+    "72": OperationalError,
     "P0": IntegrityError,
     "XX": InternalError,
 }

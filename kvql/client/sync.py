@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from kvql import ast
 from kvql.client.base import BaseClient
 from kvql.client.drive import Drive, Loop, step
+from kvql.client.events import AsyncEvents, Events
 from kvql.client.lane import Lane
 from kvql.client.messages import Outcome, Tally
 from kvql.client.pipeline import Pipeline
@@ -17,7 +18,8 @@ from kvql.client.texts import Texts
 from kvql.compiler import Given
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.transport import Exchange, Transport
+from kvql.transport import Exchange, Transport, Watched
+from kvql.transport.fetching import Position
 from kvql.v1 import kvql_pb2 as pb
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Client(BaseClient):
         super().__init__(transport, Lane(1, transport.namespace), Texts())
         self._drive = drive
         self._direct = transport.direct
+        self._loop: Loop | None = None
 
     @classmethod
     def in_process(cls, place: str, namespace: str | None = None) -> Client:
@@ -90,7 +93,7 @@ class Client(BaseClient):
         if request is None:
             return Result()
         try:
-            if self._direct is not None:
+            if self._direct is not None and not (request.HasField("watch") and self._lane.transaction == "none"):
                 result = self._direct(request)
                 if result.columns is not None and type(result.rows) is not list:
                     result.rows = computed(iter(result.rows), source)
@@ -111,12 +114,29 @@ class Client(BaseClient):
 
     def _attach(self, exchange: Exchange, result: Result, source: str | None = None) -> None:
         rows = AsyncRows(exchange, list(result.rows), source)
+        drive = self._waiting() if exchange.endless else self._drive
 
         def more() -> list[Row]:
             self.check_open()
-            return self._drive(rows.more())
+            return drive(rows.more())
 
         result.rows = Rows(more, rows.close)
+
+    def watch(self, statement: str | ast.Statement, parameters: Given = None, after: Position | None = None) -> Events:
+        """The events of a WATCH, on a stream of their own."""
+        request, source = self._watch_request(statement, parameters, after)
+        events = AsyncEvents(
+            lambda: cast(Watched, self._transport.submit(request, apart=True)), source, self.check_open
+        )
+        return Events(events, self._waiting())
+
+    def _waiting(self) -> Loop:
+        """An event loop for what happens later, which a store in process has no need of otherwise."""
+        if isinstance(self._drive, Loop):
+            return self._drive
+        if self._loop is None:
+            self._loop = Loop()
+        return self._loop
 
     def run_many(
         self,
@@ -167,8 +187,9 @@ class Client(BaseClient):
         try:
             self._drive(self._transport.close())
         finally:
-            if isinstance(self._drive, Loop):
-                self._drive.close()
+            for drive in (self._drive, self._loop):
+                if isinstance(drive, Loop):
+                    drive.close()
 
     def __enter__(self) -> Client:
         return self

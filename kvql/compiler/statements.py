@@ -84,6 +84,8 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
             return _transaction(pb.TransactionCommand.RELEASE, name)
         case ast.Assert():
             return reads.assertion(statement, bound)
+        case ast.Watch():
+            return reads.watch(statement, bound)
         case ast.Insert():
             return writes.insert(statement, bound)
         case ast.Update():
@@ -108,7 +110,7 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
 
 
 _Later: TypeAlias = (
-    ast.Restore | ast.Import | ast.Let | ast.SourceFile | ast.Watch | ast.Export | ast.AlterNamespace | ast.CreateUser
+    ast.Restore | ast.Import | ast.Let | ast.SourceFile | ast.Export | ast.AlterNamespace | ast.CreateUser
     | ast.AlterUser | ast.DropUser | ast.CreateRole | ast.DropRole | ast.Grant | ast.GrantRole | ast.ShowUsers
     | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions | ast.CancelSession | ast.CheckAccess
 )  # fmt: skip
@@ -119,8 +121,6 @@ def _not_yet(statement: _Later) -> Error:
     match statement:
         case ast.Restore():
             return unsupported("RESTORE", statement)
-        case ast.Watch():
-            return unsupported("WATCH", statement)
         case ast.AlterNamespace():
             return unsupported("ALTER NAMESPACE", statement)
         case ast.CreateUser() | ast.AlterUser() | ast.DropUser() | ast.ShowUsers():

@@ -71,6 +71,12 @@ class Catalog:
         key = NAMESPACE + name
         return self._decode(key, await transaction.get(SYSTEM_NAMESPACE, key), Namespace)
 
+    async def since(self, transaction: Transaction, name: str) -> int:
+        """The revision in which the namespace was created, by which it is told from earlier ones of its name; 0 if
+        there is none."""
+        entry = await transaction.get(SYSTEM_NAMESPACE, NAMESPACE + name)
+        return 0 if entry is None else entry.revision
+
     async def user(self, transaction: Transaction, name: str) -> User | None:
         key = USER + name
         return self._decode(key, await transaction.get(SYSTEM_NAMESPACE, key), User)

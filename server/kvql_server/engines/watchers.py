@@ -38,6 +38,11 @@ class Watchers:
         self._changed: set[_Place] = set()  # what is in their journals may be more than what is durable
         self._closed = False
 
+    @property
+    def revision(self) -> int:
+        """Commits up to here are shown."""
+        return self._durable
+
     def durable(self, revision: int) -> None:
         """Show commits up to ``revision``."""
         if revision <= self._durable:

@@ -26,10 +26,12 @@ from kvql_server.executor import (
     namespaces,
     select,
     transactions,
+    watch,
     writes,
 )
 from kvql_server.executor.call import Call, Lane, Pages, Work
 from kvql_server.executor.expressions.generated import placed
+from kvql_server.executor.watcher import Watches
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
 
@@ -38,6 +40,7 @@ Statement = Callable[[Transaction, Call], Awaitable[Result]]
 READS: Final[dict[str, Statement]] = {
     "get": keys.get, "has": keys.has, "list": lists.show, "namespaces": lists.show_namespaces, "use": namespaces.use,
     "select": select.select, "describe": namespaces.describe, "assertion": assertions.check,
+    "watch": watch.watch,
 }  # fmt: skip
 WRITES: Final[dict[str, Statement]] = {
     "write": writes.write, "delete": keys.delete, "expire": keys.expire,
@@ -65,13 +68,14 @@ class Executor:
         self.settings = Settings() if settings is None else settings
         self.catalog = Catalog()
         self.access = Access(self.catalog, self.settings.create_namespaces, start_namespace)
+        self.watches = Watches(self.settings)
 
     def work(self, deadline_ms: int = 0) -> Work:
         return Work(self.settings.statement_timeout_s, deadline_ms)
 
     async def execute(self, request: pb.Request, lane: Lane, principal: Principal, work: Work) -> Result:
         """The result of one typed request; raises ``Error``, and never anything else that a request can cause."""
-        call = Call(request, lane, principal, work, self.engine, self.clock, self.access, self.settings)
+        call = Call(request, lane, principal, work, self.engine, self.clock, self.access, self.settings, self.watches)
         try:
             return await self._dispatch(call, request.WhichOneof("command"))
         except base.EngineError as e:
@@ -204,8 +208,9 @@ class Executor:
             single.CopyFrom(call.request)
             writes.keep_only(single.write, call.request.write, start, end)
             alone = Call(
-                single, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings
-            )
+                single, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings,
+                self.watches,
+            )  # fmt: skip
             try:
                 result = await self._autocommit(alone, writes.write)
             except Error as e:

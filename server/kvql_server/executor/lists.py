@@ -8,7 +8,7 @@ from typing import Any, Final
 from kvql.result import Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
-from kvql_server.engines.base import Order, Page
+from kvql_server.engines.base import Order, Page, Snapshot
 from kvql_server.executor import expressions
 from kvql_server.executor.access_path import FULL, Path
 from kvql_server.executor.call import Call, Pages
@@ -67,7 +67,9 @@ def _pairs(matches: Callable[[str], bool] | None) -> Callable[[Page], Rows]:
     return lambda page: [(key, entry.value) for key, entry in page if matches(key)]
 
 
-async def read(transaction: Transaction, namespace: str, path: Path, order: Order = "key") -> AsyncIterator[Page]:
+async def read(
+    transaction: Transaction | Snapshot, namespace: str, path: Path, order: Order = "key"
+) -> AsyncIterator[Page]:
     """The pairs that a path names: one by one if their keys are known, else a range."""
     if path.keys is None:
         async for page in transaction.scan(namespace, path.start, path.end, order):
