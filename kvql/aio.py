@@ -21,9 +21,10 @@ from typing import Any, TypeVar
 
 from kvql import ast, errors
 from kvql._async import AsyncAttempts as Attempts
-from kvql._async import AsyncConnection, AsyncWatch
+from kvql._async import AsyncConnection
 from kvql._async import AsyncCursor as Cursor
 from kvql._async.connection import SESSION
+from kvql._async.watch import AsyncWatch
 from kvql.client.events import Event
 from kvql.client.lane import TransactionState, ends_transaction
 from kvql.client.messages import Tally

@@ -16,7 +16,7 @@ from kvql._sync import Attempts as Attempts
 from kvql._sync import Connection as Connection
 from kvql._sync import Cursor as Cursor
 from kvql._sync import Description as Description
-from kvql._sync import Watch as Watch
+from kvql._sync.watch import Watch as Watch
 from kvql.client import connect as open_client
 from kvql.client.events import Event as Event
 from kvql.client.rows import Row as Row

@@ -9,6 +9,5 @@ that share a connection, is in ``kvql.aio``.
 from kvql._async.connection import AsyncConnection
 from kvql._async.cursor import AsyncCursor, Description
 from kvql._async.transaction import AsyncAttempts
-from kvql._async.watch import AsyncWatch
 
-__all__ = ["AsyncAttempts", "AsyncConnection", "AsyncCursor", "AsyncWatch", "Description"]
+__all__ = ["AsyncAttempts", "AsyncConnection", "AsyncCursor", "Description"]

@@ -4,6 +4,5 @@
 from kvql._sync.connection import Connection
 from kvql._sync.cursor import Cursor, Description
 from kvql._sync.transaction import Attempts
-from kvql._sync.watch import Watch
 
-__all__ = ["Attempts", "Connection", "Cursor", "Watch", "Description"]
+__all__ = ["Attempts", "Connection", "Cursor", "Description"]

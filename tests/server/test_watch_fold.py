@@ -32,9 +32,11 @@ def _change(store: Watched, choose: random.Random) -> None:
     some = ", ".join(f"{k} {choose.randrange(12)}" for k in choose.sample(KEYS, 5))
     text = choose.choice(
         [
-            f"UPSERT {key} {value}", f"UPSERT {key} {value}", f"UPSERT {some}", f"DELETE FROM main WHERE key = '{key}'",
-            f"UPSERT {key} {value} TTL {choose.randrange(1, 12)}ms", f"UPDATE main SET value = value + 1 WHERE value < 6",
-            "DELETE FROM main WHERE value > 8", "TRUNCATE NAMESPACE main" if choose.random() < 0.2 else "UPSERT other 1",
+            f"UPSERT {key} {value}", f"UPSERT {key} {value}", f"UPSERT {some}",
+            f"DELETE FROM main WHERE key = '{key}'",
+            f"UPSERT {key} {value} TTL {choose.randrange(1, 12)}ms",
+            "UPDATE main SET value = value + 1 WHERE value < 6",
+            "DELETE FROM main WHERE value > 8", choose.choice(["TRUNCATE NAMESPACE main", *["UPSERT other 1"] * 4]),
             "INSERT INTO elsewhere VALUES ('x', 1) ON CONFLICT DO UPDATE SET value = 2",
         ]
     )  # fmt: skip

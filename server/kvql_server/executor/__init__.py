@@ -9,11 +9,12 @@ One request, in the order of control flow:
    ``assertions`` with its ``subqueries``, ``watch``) checks the rules, asks ``auth.Access`` for the namespace, reads
    and writes through the transaction, and returns a ``Result``; rows that may be many are ``call.Pages``, computed
    while they are read, and all that may take long is cut by ``turns`` so that others get theirs. ``select`` plans its
-   stages (``pipeline``, ``groups``); writes share ``assignments``, ``returning`` and ``declared``; ``modes`` and ``explain``
-   are EXPLAIN and DRY RUN. ``expressions`` compiles conditions and projections, ``access_path`` finds out which keys
-   they need; ``operators``, ``casts``, ``functions``, ``aggregates``, ``ordering``, ``like`` and ``match`` are what
-   they mean.
-   A watch goes on after that: ``watcher`` asks a ``feed`` of the engine's commits and makes ``events`` of them.
+   stages (``pipeline``, ``groups``); writes share ``assignments``, ``returning`` and ``declared``; ``modes`` and
+   ``explain`` are EXPLAIN and DRY RUN. ``expressions`` compiles conditions and projections, ``access_path`` finds out
+   which keys they need; ``operators``, ``casts``, ``functions``, ``aggregates``, ``ordering``, ``like`` and ``match``
+   are what they mean.
+   A watch goes on after that: ``watcher`` asks a ``feed`` of the engine's commits and makes ``events`` of them;
+   ``watches`` counts those that run.
 4. The caller waits until ``Work.revision`` is durable and sends.
 """
 

@@ -19,7 +19,7 @@ from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction
 
 if TYPE_CHECKING:
-    from kvql_server.executor.watcher import Watches
+    from kvql_server.executor.watches import Watches
 
 T = TypeVar("T")
 

@@ -31,7 +31,7 @@ from kvql_server.executor import (
 )
 from kvql_server.executor.call import Call, Lane, Pages, Work
 from kvql_server.executor.expressions.generated import placed
-from kvql_server.executor.watcher import Watches
+from kvql_server.executor.watches import Watches
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
 
