@@ -7,7 +7,8 @@ from typing import Any
 
 from kvql_server.local import LocalStore, open_folder
 
-from kvql._sync import Connection, Watch
+from kvql._sync import Connection
+from kvql._sync.watch import Watch
 from kvql.client import Client
 from kvql.client.drive import step
 from kvql.client.events import Event
