@@ -145,6 +145,14 @@ class HashTableEngine:
         journal = store.journals.get(namespace)
         return store.revision if journal is None else journal.revision_at(time, self._clock.now(), store.revision)
 
+    @property
+    def store_id(self) -> str:
+        return self._folder.manifest.store
+
+    @property
+    def shown_revision(self) -> int:
+        return self._store.watchers.revision
+
     def watch(self, namespace: str, from_revision: int) -> AsyncIterator[base.Commit]:
         return self._store.watchers.watch(self._store.journal(namespace), from_revision, self._check)
 
