@@ -78,6 +78,8 @@ class Model:
         }
 
     def begin(self) -> Transaction:
+        """What is over by now is no change to who begins now."""
+        self.expire()
         return Transaction(self)
 
 
