@@ -44,6 +44,7 @@ class StreamExchange:
         self._request = request
         request.lane = 0
         self._call: Any = None
+        self._stub: Any = None
         self._result = Result()
         self._stopped = False
         self.complete = False
@@ -58,12 +59,13 @@ class StreamExchange:
             if e.sqlstate == errors.TOKEN_INVALID:
                 self._transport.refused()
             else:
-                await self._transport.lost()
+                await self._transport.lost(self._stub)
             await self._begin()
         return self._result
 
     async def _begin(self) -> None:
         stub, metadata = await self._transport.ready()
+        self._stub = stub
         if self._stopped:
             raise cancelled()
         self._result = Result()

@@ -149,9 +149,11 @@ class WireTransport:
         """The server did not accept our token."""
         self._login.refused()
 
-    async def lost(self) -> None:
-        """A call found the connection broken."""
-        await self._channel.drop()
+    async def lost(self, stub: Any) -> None:
+        """A call by ``stub`` found the connection broken. Another one may stand by now, with other calls on it."""
+        async with self._lock:
+            if stub is self._channel.stub:
+                await self._channel.drop()
 
     @property
     def address(self) -> str:
@@ -175,7 +177,7 @@ class WireTransport:
                 # a call that died before its first write does not always say that the token was the reason
                 self._login.refused()
             if cause.sqlstate != errors.TOKEN_INVALID and not self._closing:
-                await self._channel.drop()
+                await self.lost(stub)
             self._conversation.broken(cause, untouched=untouched)
             fruitless = 0 if self._answered else fruitless + 1
             if fruitless >= SESSIONS_MAX:
