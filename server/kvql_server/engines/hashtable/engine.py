@@ -375,8 +375,9 @@ class HashTableEngine:
                 job.start()
 
     def expire_due(self) -> None:
-        with self._store.mutex:
-            self._expire_all(self._clock.now())
+        if self.failed is None:  # reads go on then, and they do without
+            with self._store.mutex:
+                self._expire_all(self._clock.now())
 
     def _expire_all(self, now: int) -> None:
         """What is due gets its commit before a checkpoint leaves it out; without space it stays for the next one."""
