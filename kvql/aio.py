@@ -26,7 +26,7 @@ from kvql._async import AsyncCursor as Cursor
 from kvql._async.connection import SESSION
 from kvql._async.watch import AsyncWatch
 from kvql.client.events import Event
-from kvql.client.lane import TransactionState, ends_transaction
+from kvql.client.lane import TransactionState, deadline_ms, ends_transaction, located
 from kvql.client.messages import Tally
 from kvql.client.opening import access_of
 from kvql.client.tasks import AsyncClient, Shared
@@ -81,6 +81,13 @@ class Connection(AsyncConnection):
     ) -> _Raw:
         if not self._autocommit:
             return await super()._run(statement, parameters, timeout, key)
+        submit = None if key is not None else self._shared.transport.point
+        point = None if submit is None else self._client.point(statement, parameters)
+        if submit is not None and point is not None:
+            try:
+                return await submit(point, self.namespace, 0 if timeout is None else deadline_ms(timeout))
+            except Error as e:
+                raise located(e, statement if isinstance(statement, str) else None) from None
         parsed, source = self._client.read(statement)
         if isinstance(parsed, SESSION):
             raise _refused(parsed, source)

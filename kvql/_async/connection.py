@@ -97,7 +97,8 @@ class AsyncConnection:
     ) -> AsyncCursor:
         """A new cursor with the outcome of one statement; see ``AsyncCursor.execute``."""
         cursor = AsyncCursor(self)
-        return await cursor.execute(statement, parameters, timeout=timeout, idempotency_key=idempotency_key)
+        cursor.take(await self._run(statement, parameters, timeout, idempotency_key))
+        return cursor
 
     async def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None

@@ -98,7 +98,8 @@ class Connection:
     ) -> Cursor:
         """A new cursor with the outcome of one statement; see ``Cursor.execute``."""
         cursor = Cursor(self)
-        return cursor.execute(statement, parameters, timeout=timeout, idempotency_key=idempotency_key)
+        cursor.take(self._run(statement, parameters, timeout, idempotency_key))
+        return cursor
 
     def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None

@@ -10,6 +10,7 @@ from kvql.client.events import as_watch
 from kvql.client.lane import Lane, TransactionState, located
 from kvql.client.texts import Texts
 from kvql.compiler import Given, compile_statement
+from kvql.compiler.points import Point, point_shape
 from kvql.errors import Error
 from kvql.transport import Transport
 from kvql.transport.fetching import Position, resumed
@@ -66,6 +67,11 @@ class BaseClient:
     def read(self, statement: str | ast.Statement) -> tuple[ast.Statement, str | None]:
         """A statement given as text or as a syntax tree: the tree, and the text if there is one."""
         return (self._texts.one(statement), statement) if isinstance(statement, str) else (statement, None)
+
+    def point(self, statement: str | ast.Statement, parameters: Given) -> Point | None:
+        """The statement as one about one pair; None if it is none, or if only the general road can tell what it is."""
+        shape = self._texts.point(statement) if isinstance(statement, str) else point_shape(statement)
+        return None if shape is None else shape.bind(parameters)
 
     def check(self, statement: ast.Statement, parameters: Given, source: str | None) -> None:
         """Raise what is wrong with ``statement`` as far as it can be told without the server."""

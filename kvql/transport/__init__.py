@@ -11,10 +11,12 @@ can be stepped without an event loop, and ``direct`` skips even that.
 from __future__ import annotations
 
 import os
+from asyncio import Future
 from collections.abc import Callable
 from typing import Protocol
 
 from kvql import errors
+from kvql.compiler.points import Point
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.transport.fetching import Position
@@ -99,6 +101,12 @@ class Transport(Protocol):
     """The namespace that a new client starts in; empty for none."""
     direct: Callable[[pb.Request], Result] | None
     """If not None: carry out a request now, without a coroutine."""
+    point: Callable[[Point, str, int], Future[Result]] | None
+    """If not None: carry out a statement about one pair in a namespace, with a deadline in milliseconds (0 for none).
+
+    It belongs to no lane, and shares a command with others that leave in the same batch. Cancelling the future takes
+    it back if it has not left yet.
+    """
 
     @property
     def closed(self) -> bool:

@@ -7,6 +7,7 @@ name. Answers are Python rows already, so nothing is decoded.
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from getpass import getuser
@@ -14,6 +15,7 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from kvql import errors
+from kvql.compiler.points import Point
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.transport import cancelled
@@ -61,6 +63,8 @@ def _missing(message: str) -> Error:
 
 class LocalTransport:
     """Sessions of a store in process, one for each lane; see ``Transport``. The first owner closes the store."""
+
+    point: Callable[[Point, str, int], Future[Result]] | None = None
 
     def __init__(self, store: LocalStore, namespace: str | None = None, *, owner: bool = True) -> None:
         self._store = store

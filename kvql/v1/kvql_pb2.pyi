@@ -778,10 +778,13 @@ class WriteCommand(_message.Message):
     STATEMENT_SIZES_FIELD_NUMBER: _builtins.int
     EACH_FIELD_NUMBER: _builtins.int
     TTL_MS_FIELD_NUMBER: _builtins.int
+    TELL_REVISIONS_FIELD_NUMBER: _builtins.int
     mode: Global___WriteMode.ValueType
     each: _builtins.bool
     ttl_ms: _builtins.int
     """Milliseconds to live, 1 or more; 0 for none. Refused with WRITE_MODE_UPDATE."""
+    tell_revisions: _builtins.bool
+    """Whether Done.revisions is asked for."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -804,10 +807,11 @@ class WriteCommand(_message.Message):
         statement_sizes: _abc.Iterable[_builtins.int] | None = ...,
         each: _builtins.bool = ...,
         ttl_ms: _builtins.int = ...,
+        tell_revisions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["each", b"each", "keys", b"keys", "mode", b"mode", "statement_sizes", b"statement_sizes", "ttl_ms", b"ttl_ms", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["each", b"each", "keys", b"keys", "mode", b"mode", "statement_sizes", b"statement_sizes", "tell_revisions", b"tell_revisions", "ttl_ms", b"ttl_ms", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -820,16 +824,22 @@ class GetCommand(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
+    EACH_FIELD_NUMBER: _builtins.int
+    each: _builtins.bool
+    """A run of statements of one key each, over one snapshot: the rows are those of the keys that are there, in order. A
+    missing one fails alone (ON_ERROR_CONTINUE: Done.errors) or ends the run (ON_ERROR_STOP, and in a transaction).
+    """
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         keys: _abc.Iterable[_builtins.str] | None = ...,
+        each: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["each", b"each", "keys", b"keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1862,6 +1872,7 @@ class Done(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    REVISIONS_FIELD_NUMBER: _builtins.int
     row_count: _builtins.int
     """Pairs changed by a write, rows returned by a read; -1 where neither makes sense."""
     revision: _builtins.int
@@ -1870,13 +1881,17 @@ class Done(_message.Message):
     namespace: _builtins.str
     """The namespace in use after a USE."""
     completed: _builtins.int
-    """A run of writes: statements carried out, failed ones not counted."""
+    """A run of statements: those carried out, failed ones not counted."""
     failed: _builtins.int
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]: ...
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Error]:
-        """A run of writes with ON_ERROR_CONTINUE: what failed, each with its `statement`; at most 100, `failed` counts all."""
+        """A run with ON_ERROR_CONTINUE: what failed, each with its `statement`; at most 100, `failed` counts all."""
+
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """A run of writes that asked for it: the revision of each statement that was carried out, in order."""
 
     def __init__(
         self,
@@ -1889,10 +1904,11 @@ class Done(_message.Message):
         completed: _builtins.int = ...,
         errors: _abc.Iterable[Global___Error] | None = ...,
         failed: _builtins.int = ...,
+        revisions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "errors", b"errors", "failed", b"failed", "namespace", b"namespace", "notices", b"notices", "revision", b"revision", "row_count", b"row_count", "transaction", b"transaction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "errors", b"errors", "failed", b"failed", "namespace", b"namespace", "notices", b"notices", "revision", b"revision", "revisions", b"revisions", "row_count", b"row_count", "transaction", b"transaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

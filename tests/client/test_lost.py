@@ -225,11 +225,28 @@ def test_tasks_share_batches(faulty: FaultyServer) -> None:
                     await con.execute(put(f"k{number}-{i}", i))
 
             await asyncio.gather(*(task(n) for n in range(64)))
+            assert (await con.execute(ast.Count())).rows == [(641,)]
             return faulty.service.batches - before[0], faulty.service.requests - before[1]
 
     batches, requests = asyncio.run(main())
-    assert requests == 640
-    assert batches <= 64, "ten round trips and the odd straggler, not 640"
+    assert batches <= 65, "ten round trips and the odd straggler, not 640"
+    assert requests <= 65, "the puts of a batch are one request"
+
+
+def test_points_of_a_broken_connection(faulty: FaultyServer) -> None:
+    async def main() -> None:
+        async with kvql.aio.connect(faulty.url, password="secret", insecure=True) as con:
+            await con.execute(put("a", 1))
+            faulty.service.cut_after = Once("write")
+            tasks = [con.execute(put(f"k{i}", i)) for i in range(3)] + [con.execute(GET) for _ in range(3)]
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            unknown = outcomes[:3]
+            assert [e.sqlstate for e in unknown if isinstance(e, errors.Error)] == ["40003"] * 3, outcomes
+            assert len({id(e) for e in unknown}) == 3, "each has an error of its own"
+            assert [r.rows for r in outcomes[3:]] == [[("a", 1)]] * 3, "reads are repeated"  # type: ignore[union-attr]
+            assert (await con.execute(ast.Count())).rows == [(4,)], "the puts happened, once"
+
+    asyncio.run(main())
 
 
 def test_tasks_are_told_apart_when_a_connection_breaks(faulty: FaultyServer) -> None:

@@ -236,14 +236,17 @@ class Executor:
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
         run = runs.read(call)
-        total = Result(row_count=0)
+        total, revisions = Result(row_count=0), list[int]()
         for index, (start, end) in enumerate(run.bounds()):
-            await self._one_of_run(call, run, index, (start, end), total, None)
+            await self._one_of_run(call, run, index, (start, end), total, None, revisions)
+        if call.request.write.tell_revisions:
+            total.revisions = revisions
         return total
 
     async def _one_of_run(
-        self, call: Call, run: runs.Run, index: int, bounds: tuple[int, int], total: Result, key: Step | None
-    ) -> None:
+        self, call: Call, run: runs.Run, index: int, bounds: tuple[int, int], total: Result, key: Step | None,
+        revisions: list[int],
+    ) -> None:  # fmt: skip
         """Carry out a statement of a run and add it to the total; raises its error where the run ends with it."""
         one = pb.Request()
         one.CopyFrom(call.request)
@@ -258,12 +261,13 @@ class Executor:
             if run.stop or run.count == 1:
                 raise
             total.failed += 1
-            if len(total.errors) < runs.ERRORS_MAX:
+            if len(total.errors) < keys.ERRORS_MAX:
                 total.errors.append(e)
             return
         total.row_count += result.row_count
         total.completed += 1
         total.revision = result.revision
+        revisions.append(result.revision)
 
     async def _keyed_run(self, call: Call, key: Key) -> Result:
         """A run of writes under a key. Each commit says how far the run is, so a repeat goes on where it ended."""
@@ -280,7 +284,7 @@ class Executor:
                 return total
             try:
                 for at in range(index, run.count):
-                    await self._one_of_run(call, run, at, bounds[at], total, Step(key, at, total))
+                    await self._one_of_run(call, run, at, bounds[at], total, Step(key, at, total), [])
                 return await self._autocommit(call, _settled(total), key)
             except Overtaken:
                 continue

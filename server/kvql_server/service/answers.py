@@ -81,6 +81,8 @@ def fill_done(response: pb.Response, result: Result, row_count: int, transaction
         done.failed = result.failed
         for error in result.errors:
             encode_error(error, done.errors.add())
+    if result.revisions:
+        done.revisions.extend(result.revisions)
 
 
 def fill_progress(response: pb.Response, progress: Progress) -> None:
