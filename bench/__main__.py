@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from bench import history, language, load, local, network, peers, queries, record, start, together
+from bench import history, language, load, local, network, peers, queries, record, start, together, watching
 from bench.measure import Figure
 
 LOADED = "durable (sync = always) over TLS, process start included; redis AOF everysec, plain TCP."
@@ -33,6 +33,7 @@ ROWS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
     "prefix": (queries.prefix, "SELECT … WHERE key LIKE over TLS; ratio: how much longer it takes among a million."),
     "where": (queries.where, "ratio of the first: time for a fifth of the terms, so 0.2 is linear."),
     "stream": (queries.stream, "peak of resident memory while all rows are read over TLS."),
+    "watch": (watching.measure, "durable over TLS; the peer of the last rows is the same load with nobody watching."),
     "start": (start.measure, "median of 15; ratio below 1 means that the peer starts faster."),
 }
 

@@ -6,12 +6,14 @@ Without any I/O. ``sync`` and ``tasks`` add the waiting, each in its own way.
 from __future__ import annotations
 
 from kvql import ast, errors
+from kvql.client.events import as_watch
 from kvql.client.lane import Lane, TransactionState, located
 from kvql.client.texts import Texts
 from kvql.compiler import Given, compile_statement
 from kvql.compiler.points import Point, point_shape
 from kvql.errors import Error
 from kvql.transport import Transport
+from kvql.transport.fetching import Position, resumed
 from kvql.v1 import kvql_pb2 as pb
 
 
@@ -98,6 +100,19 @@ class BaseClient:
         except Error as e:
             raise located(e, source) from None
         return request
+
+    def _watch_request(
+        self, statement: str | ast.Statement, parameters: Given, after: Position | None
+    ) -> tuple[pb.Request, str | None]:
+        """The request of a watch, whatever transaction may be open here, and the text if there is one."""
+        self.check_open()
+        parsed, source = self.read(statement)
+        try:
+            request = compile_statement(as_watch(parsed, source), parameters)
+        except Error as e:
+            raise located(e, source) from None
+        request.namespace = self.namespace
+        return (request if after is None else resumed(request, after)), source
 
     def _failed(self, statement: ast.Statement, error: Error, source: str | None) -> Error:
         """``error`` with its place in the source, after taking note of it."""

@@ -81,5 +81,15 @@ class Loop:
 
     def close(self) -> None:
         if not self.loop.is_closed():
+            self(_end_tasks())
             self(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+
+async def _end_tasks() -> None:
+    """What nobody waits for any more: a watch that was dropped."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks)

@@ -70,6 +70,8 @@ class SessionExchange:
         self._failure: Error | None = None
         self._waiter: asyncio.Future[None] | None = None
 
+    endless: Final = False
+
     # ── for the caller ────────────────────────────────────────────────────────────────────────────────────────────
 
     async def result(self) -> Result:

@@ -27,6 +27,7 @@ from kvql.transport.points import Waiting
 from kvql.transport.session import PATIENCE_S, Conversation, SessionExchange
 from kvql.transport.status import connection_lost, error_of
 from kvql.transport.stream import StreamExchange, may_be_large
+from kvql.transport.watch import WatchExchange
 from kvql.v1 import kvql_pb2 as pb
 
 __all__ = ["Access", "WireTransport"]
@@ -52,7 +53,7 @@ class WireTransport:
         self._login = Login(access)
         self._channel = Channel(access)
         self._conversation = conversation = Conversation()
-        self._streams: set[StreamExchange] = set()
+        self._streams: set[StreamExchange | WatchExchange] = set()
         self._wanted = asyncio.Event()
         self._room = asyncio.Event()
         conversation.wake_writer, conversation.wake_reader = self._wanted.set, self._room.set
@@ -92,9 +93,13 @@ class WireTransport:
     def closed(self) -> bool:
         return self._closing
 
-    def submit(self, request: pb.Request, *, apart: bool = False) -> SessionExchange | StreamExchange:
+    def submit(self, request: pb.Request, *, apart: bool = False) -> SessionExchange | StreamExchange | WatchExchange:
         if self._closing:
             raise closed()
+        if apart and request.HasField("watch"):
+            watch = WatchExchange(self, request)
+            self._streams.add(watch)
+            return watch
         if apart and may_be_large(request):
             exchange = StreamExchange(self, request)
             self._streams.add(exchange)
@@ -140,7 +145,7 @@ class WireTransport:
             stream.stop()
         self._wanted.set()
 
-    def forget(self, stream: StreamExchange) -> None:
+    def forget(self, stream: StreamExchange | WatchExchange) -> None:
         self._streams.discard(stream)
 
     async def close(self) -> None:
@@ -149,6 +154,8 @@ class WireTransport:
         self._closing = True
         for stream in list(self._streams):
             stream.stop()
+            if isinstance(stream, WatchExchange):
+                await stream.ended()
         self._wanted.set()
         self._room.set()
         try:
@@ -175,9 +182,11 @@ class WireTransport:
         """The server did not accept our token."""
         self._login.refused()
 
-    async def lost(self) -> None:
-        """A call found the connection broken."""
-        await self._channel.drop()
+    async def lost(self, stub: Any) -> None:
+        """A call by ``stub`` found the connection broken. Another one may stand by now, with other calls on it."""
+        async with self._lock:
+            if stub is self._channel.stub:
+                await self._channel.drop()
 
     @property
     def address(self) -> str:
@@ -202,7 +211,7 @@ class WireTransport:
                 # a call that died before its first write does not always say that the token was the reason
                 self._login.refused()
             if cause.sqlstate != errors.TOKEN_INVALID and not self._closing:
-                await self._channel.drop()
+                await self.lost(stub)
             self._conversation.broken(cause, untouched=untouched)
             fruitless = 0 if self._answered else fruitless + 1
             if fruitless >= SESSIONS_MAX:

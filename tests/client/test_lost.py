@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import kvql.aio
 from kvql import ast, errors
 from kvql.client import Client, connect
+from kvql.transport.target import parse_target
+from kvql.transport.wire import Access, WireTransport
 from kvql.v1 import kvql_pb2 as pb
 from tests.client.faulty import FaultyServer
+from tests.servers import ADMIN, PASSWORD, Server
 
 L, P = ast.Literal, ast.Param
 GET = ast.Get((L("a"),))
@@ -277,3 +282,26 @@ def test_inside_a_transaction_rows_are_kept_for_later(faulty: FaultyServer, clie
     client.run(put("new", 1))
     assert len([first, *rows]) == 5_000
     client.run(ast.Commit())
+
+
+async def test_a_call_that_is_lost_leaves_the_connection_alone_that_another_is_making(tmp_path: Path) -> None:
+    """Two calls find the server gone; the one that comes later must not take away what the other waits for."""
+    server = Server(tmp_path / "server", engine="memory").start()
+    target = parse_target(f"kvql://{ADMIN}@localhost:{server.port}")
+    access = Access(target=target, user=ADMIN, password=PASSWORD, ca=str(server.ca), insecure=False, timeout_s=1.0)
+    transport = await WireTransport.open(access, "")
+    stub, _ = await transport.ready()
+    server.kill()
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    with socket.create_server(("", server.port), family=family, dualstack_ipv6=dual):  # and never says a word
+        while transport._channel.is_ready:
+            await asyncio.sleep(0.01)
+        making = asyncio.create_task(transport.ready())
+        await asyncio.sleep(0.2)
+        await transport.lost(stub)
+        with pytest.raises(kvql.Error) as caught:
+            await making
+    assert caught.value.sqlstate == "08001"
+    await transport.close()
+    server.stop()

@@ -32,11 +32,13 @@ from kvql_server.executor import (
     select,
     single,
     transactions,
+    watch,
     writes,
 )
 from kvql_server.executor.call import Call, Lane, Pages, Work
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.executor.idempotency import Key, Overtaken, Remembered, Step
+from kvql_server.executor.watches import Watches
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
 
@@ -45,6 +47,7 @@ Statement = Callable[[Transaction, Call], Awaitable[Result]]
 READS: Final[dict[str, Statement]] = {
     "get": keys.get, "has": keys.has, "list": lists.show, "namespaces": lists.show_namespaces, "use": namespaces.use,
     "select": select.select, "describe": namespaces.describe, "assertion": assertions.check,
+    "watch": watch.watch,
 }  # fmt: skip
 WRITES: Final[dict[str, Statement]] = {
     "write": writes.write, "delete": keys.delete, "expire": keys.expire,
@@ -73,6 +76,7 @@ class Executor:
         self.settings = Settings() if settings is None else settings
         self.catalog = Catalog()
         self.access = Access(self.catalog, self.settings.create_namespaces, start_namespace)
+        self.watches = Watches(self.settings)
 
     async def start(self) -> None:
         """Tell the engine, once after its opening, what is in force in the store."""
@@ -83,7 +87,7 @@ class Executor:
 
     async def execute(self, request: pb.Request, lane: Lane, principal: Principal, work: Work) -> Result:
         """The result of one typed request; raises ``Error``, and never anything else that a request can cause."""
-        call = Call(request, lane, principal, work, self.engine, self.clock, self.access, self.settings)
+        call = Call(request, lane, principal, work, self.engine, self.clock, self.access, self.settings, self.watches)
         try:
             return await self._dispatch(call, request.WhichOneof("command"))
         except base.EngineError as e:
@@ -247,7 +251,9 @@ class Executor:
         one = pb.Request()
         one.CopyFrom(call.request)
         runs.keep_only(one.write, call.request.write, *bounds)
-        alone = Call(one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings)
+        alone = Call(
+            one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings, self.watches
+        )
         try:
             result = await self._autocommit(alone, writes.write, key)
         except Error as e:

@@ -145,6 +145,14 @@ class HashTableEngine:
         journal = store.journals.get(namespace)
         return store.revision if journal is None else journal.revision_at(time, self._clock.now(), store.revision)
 
+    @property
+    def store_id(self) -> str:
+        return self._folder.manifest.store
+
+    @property
+    def shown_revision(self) -> int:
+        return self._store.watchers.revision
+
     def watch(self, namespace: str, from_revision: int) -> AsyncIterator[base.Commit]:
         return self._store.watchers.watch(self._store.journal(namespace), from_revision, self._check)
 
@@ -360,8 +368,9 @@ class HashTableEngine:
                 job.start()
 
     def expire_due(self) -> None:
-        with self._store.mutex:
-            self._expire_all(self._clock.now())
+        if self.failed is None:  # reads go on then, and they do without
+            with self._store.mutex:
+                self._expire_all(self._clock.now())
 
     def _expire_all(self, now: int) -> None:
         """What is due gets its commit before a checkpoint leaves it out; without space it stays for the next one."""
