@@ -70,7 +70,7 @@ golden: $(STAMP) ## rewrite the transcripts in tests/golden; read the diff
 	@$(RUN) -m pytest -q tests/golden --golden-rewrite -p no:xdist
 	@git --no-pager diff --stat -- tests/golden || true
 
-bench: $(STAMP) ## measure: ROW=load|load200k|load1m|gets|put64|get64|executemany|parse|shape|inprocess|reopen|memory|history|count|prefix|where|stream|start|all
+bench: $(STAMP) ## measure: ROW=load|load200k|load1m|gets|put64|get64|executemany|parse|shape|inprocess|reopen|memory|history|checkpoint|snapshots|count|prefix|where|stream|watch|start|all
 	@$(RUN) -m bench $(ROW)
 
 fuzz: $(STAMP) ## N=20000 statements and wire messages from the grammar, mutated; SEED= repeats a run

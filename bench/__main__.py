@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from bench import history, language, load, local, network, peers, queries, record, start
+from bench import history, language, load, local, network, peers, queries, record, start, together, watching
 from bench.measure import Figure
 
 LOADED = "durable (sync = always) over TLS, process start included; redis AOF everysec, plain TCP."
@@ -14,7 +14,7 @@ ROWS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
     "load": (load.measure, LOADED),
     "load200k": (partial(load.integers, 200_000), LOADED),
     "load1m": (partial(load.integers, 1_000_000), LOADED),
-    "gets": (network.gets, "over TLS with authorisation; redis plain TCP."),
+    "gets": (network.gets, "over TLS with authorisation; etcd over TLS by a bare gRPC stub, without; redis plain TCP."),
     "put64": (network.put64, "durable over TLS; redis AOF everysec, plain TCP; both on uvloop."),
     "get64": (network.get64, "over TLS; redis plain TCP; both on uvloop."),
     "executemany": (network.executemany, "durable over TLS; redis-py pipeline of 1,000, AOF everysec."),
@@ -27,10 +27,13 @@ ROWS: dict[str, tuple[Callable[[], list[Figure]], str]] = {
         history.measure,
         "resident memory of the store in process; keys and values of the present not counted.",
     ),
+    "checkpoint": (together.checkpoint, "durable over TLS; below 1: how many times longer it takes meanwhile."),
+    "snapshots": (together.snapshots, "over TLS; below 1: how many times longer it takes meanwhile."),
     "count": (queries.count, "over TLS with authorisation; sqlite3 in process, from a file; redis plain TCP."),
     "prefix": (queries.prefix, "SELECT … WHERE key LIKE over TLS; ratio: how much longer it takes among a million."),
     "where": (queries.where, "ratio of the first: time for a fifth of the terms, so 0.2 is linear."),
     "stream": (queries.stream, "peak of resident memory while all rows are read over TLS."),
+    "watch": (watching.measure, "durable over TLS; the peer of the last rows is the same load with nobody watching."),
     "start": (start.measure, "median of 15; ratio below 1 means that the peer starts faster."),
 }
 
@@ -41,7 +44,7 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"no row {', '.join(unknown)}; there are: {', '.join(ROWS)}", file=sys.stderr)
         return 1
-    if missing := peers.have("redis-server", "redis-cli", "sqlite3"):
+    if missing := peers.have("redis-server", "redis-cli", "sqlite3", *(["etcd"] if "gets" in chosen else [])):
         print(f"not installed: {', '.join(missing)}; the peers belong to the measurement", file=sys.stderr)
         return 1
     for name in chosen:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import peers
+from bench import etcd, peers
 from bench.measure import Figure, compare, seconds
 from tests.servers import ADMIN, PASSWORD, Server
 
@@ -49,17 +49,22 @@ def _p50_us(work: Callable[[int], object], count: int = 2000) -> float:
 def gets() -> list[Figure]:
     """One GET at a time: the median of its latency."""
     rounds = []
-    with servers() as (server, redis), server.connect("bench") as connection, redis.client() as client:
-
-        def ours(i: int) -> object:
-            return connection.execute("GET ?", [f"k{i % KEYS}"]).fetchall()
-
-        def theirs(i: int) -> object:
-            return client.get(f"k{i % KEYS}")
-
-        for work in (ours, theirs):
+    with (
+        servers() as (server, redis),
+        server.connect("bench") as connection,
+        redis.client() as client,
+        etcd.etcd(server.ca.parent) as other,
+    ):
+        for i in range(KEYS):
+            other.put(f"k{i}", f"value-{i}")
+        works: dict[str, Callable[[int], object]] = {
+            "kvql": lambda i: connection.execute("GET ?", [f"k{i % KEYS}"]).fetchall(),
+            "etcd (TLS)": lambda i: other.get(f"k{i % KEYS}"),
+            "redis-py (plain TCP)": lambda i: client.get(f"k{i % KEYS}"),
+        }
+        for work in works.values():
             _p50_us(work, 300)
-        rounds = [{"kvql": _p50_us(ours), "redis-py (plain TCP)": _p50_us(theirs)} for _ in range(ROUNDS)]
+        rounds = [{name: _p50_us(work) for name, work in works.items()} for _ in range(ROUNDS)]
     return [compare("one GET at a time, p50", "µs", rounds, more_is_better=False)]
 
 

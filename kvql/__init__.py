@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from kvql.dbapi import Cursor as Cursor
     from kvql.dbapi import Date as Date
     from kvql.dbapi import DateFromTicks as DateFromTicks
+    from kvql.dbapi import Event as Event
+    from kvql.dbapi import Position as Position
     from kvql.dbapi import Time as Time
     from kvql.dbapi import TimeFromTicks as TimeFromTicks
     from kvql.dbapi import Timestamp as Timestamp
     from kvql.dbapi import TimestampFromTicks as TimestampFromTicks
+    from kvql.dbapi import Watch as Watch
     from kvql.dbapi import connect as connect
     from kvql.errors import DatabaseError as DatabaseError
     from kvql.errors import DataError as DataError
@@ -50,7 +53,7 @@ _HOME: Final = {
     name: module
     for module, names in {
         "kvql.dbapi": "connect Connection Cursor Binary Date Time Timestamp DateFromTicks TimeFromTicks "
-        "TimestampFromTicks STRING BINARY NUMBER DATETIME ROWID",
+        "TimestampFromTicks STRING BINARY NUMBER DATETIME ROWID Watch Event Position",
         "kvql.errors": "Warning Error InterfaceError DatabaseError DataError OperationalError IntegrityError "
         "InternalError ProgrammingError NotSupportedError",
         "kvql.parser": "parse",

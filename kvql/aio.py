@@ -24,7 +24,9 @@ from kvql._async import AsyncAttempts as Attempts
 from kvql._async import AsyncConnection
 from kvql._async import AsyncCursor as Cursor
 from kvql._async.connection import SESSION
-from kvql.client.lane import TransactionState, ends_transaction
+from kvql._async.watch import AsyncWatch
+from kvql.client.events import Event
+from kvql.client.lane import TransactionState, deadline_ms, ends_transaction, located
 from kvql.client.messages import Tally
 from kvql.client.opening import access_of
 from kvql.client.tasks import AsyncClient, Shared
@@ -32,9 +34,10 @@ from kvql.compiler import Given
 from kvql.errors import Error
 from kvql.result import Result as _Raw
 from kvql.transport import Transport
+from kvql.transport.fetching import Position
 from kvql.transport.target import parse_target
 
-__all__ = ["Attempts", "Connection", "Cursor", "Result", "Transaction", "connect"]
+__all__ = ["Attempts", "Connection", "Cursor", "Event", "Position", "Result", "Transaction", "Watch", "connect"]
 
 Result = Cursor
 """What ``await con.execute(…)`` gives: rows, columns, rowcount, notices."""
@@ -58,6 +61,17 @@ class Connection(AsyncConnection):
         """The same connection with ``namespace`` in use; nothing is sent, and this one stays as it is."""
         return Connection(self._shared, namespace, autocommit=self._autocommit)
 
+    def watch(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given = None,
+        *,
+        timeout: float | None = None,
+        after: Position | None = None,
+    ) -> Watch:
+        """``async for event in con.watch("WATCH shop")``; see ``Watch`` for how to begin it earlier than that."""
+        return Watch(self._client.watch(statement, parameters, after), timeout)
+
     async def _run(
         self,
         statement: str | ast.Statement,
@@ -67,6 +81,13 @@ class Connection(AsyncConnection):
     ) -> _Raw:
         if not self._autocommit:
             return await super()._run(statement, parameters, timeout, key)
+        submit = None if key is not None else self._shared.transport.point
+        point = None if submit is None else self._client.point(statement, parameters)
+        if submit is not None and point is not None:
+            try:
+                return await submit(point, self.namespace, 0 if timeout is None else deadline_ms(timeout))
+            except Error as e:
+                raise located(e, statement if isinstance(statement, str) else None) from None
         parsed, source = self._client.read(statement)
         if isinstance(parsed, SESSION):
             raise _refused(parsed, source)
@@ -106,6 +127,18 @@ class Connection(AsyncConnection):
     async def close(self) -> None:
         """End the connection for all its views; open transactions are rolled back. Closing twice is fine."""
         await self._client.close()
+
+
+class Watch(AsyncWatch):
+    """The changes of a namespace as they happen: see ``AsyncWatch``. It begins with the first event asked for, or, so
+    that nothing before that is missed, with ``async with con.watch(…) as watch`` or ``watch = await con.watch(…)``."""
+
+    def __await__(self) -> Generator[Any, Any, Watch]:
+        return self._begun().__await__()
+
+    async def _begun(self) -> Watch:
+        await self.open()
+        return self
 
 
 class Transaction(AsyncConnection):

@@ -16,7 +16,9 @@ from kvql._sync import Attempts as Attempts
 from kvql._sync import Connection as Connection
 from kvql._sync import Cursor as Cursor
 from kvql._sync import Description as Description
+from kvql._sync.watch import Watch as Watch
 from kvql.client import connect as open_client
+from kvql.client.events import Event as Event
 from kvql.client.rows import Row as Row
 from kvql.dbapi_types import BINARY as BINARY
 from kvql.dbapi_types import DATETIME as DATETIME
@@ -40,6 +42,7 @@ from kvql.errors import NotSupportedError as NotSupportedError
 from kvql.errors import OperationalError as OperationalError
 from kvql.errors import ProgrammingError as ProgrammingError
 from kvql.errors import Warning as Warning
+from kvql.transport.fetching import Position as Position
 
 apilevel: Final = "2.0"
 threadsafety: Final = 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -33,7 +33,8 @@ class Result:
     columns; they may be an iterator that is read once and computes as it goes. ``row_count`` is the number of pairs
     changed or rows returned, -1 where neither makes sense or is not known yet. ``revision`` is the newest revision that
     the statement committed or saw. ``namespace`` is set by USE. ``completed``, ``failed`` and ``errors`` belong to a
-    run of writes (see ``WriteCommand``).
+    run of statements (see ``WriteCommand`` and ``GetCommand``); ``revisions`` are what the completed statements of a
+    run of writes committed, in order, where that is known one by one.
     """
 
     columns: tuple[ResultColumn, ...] | None = None
@@ -45,3 +46,4 @@ class Result:
     completed: int = 0
     failed: int = 0
     errors: list[Error] = field(default_factory=list)
+    revisions: Sequence[int] = ()

@@ -19,7 +19,6 @@ from kvql.parser import read_statements  # noqa: E402 - as above
 
 LATER: frozenset[type] = frozenset(
     {
-        ast.Watch,
         ast.CreateUser, ast.AlterUser, ast.DropUser,
         ast.CreateRole, ast.DropRole, ast.Grant, ast.GrantRole, ast.ShowUsers, ast.ShowRoles, ast.ShowGrants,
         ast.ShowSessions, ast.CancelSession, ast.CheckAccess, ast.Let, ast.SourceFile, ast.Import, ast.Export,

@@ -46,6 +46,10 @@ SOAKS: Final[dict[str, Soak]] = {
     "steps": Soak("tests.soak.steps", "kill -9 at every system call, by strace"),
     "server-steps": Soak("tests.soak.server_steps", "kill -9 of the server at system calls, under four writers"),
     "kill": Soak("tests.soak.kill", "kill -9 of the server under four writers"),
+    "appends": Soak("tests.soak.appends", "transactions over append lists: serializable, also across kills"),
+    "linear": Soak("tests.soak.linear", "single keys under concurrent clients and kills: linearizable"),
+    "ring": Soak("tests.soak.ring", "a ring of keys under concurrent moves and kills: stays one"),
+    "machine": Soak("tests.soak.machine", "the whole server against dictionaries, by hypothesis"),
 }
 
 

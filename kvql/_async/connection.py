@@ -9,6 +9,7 @@ from typing import ClassVar, Final
 from kvql import ast, errors
 from kvql._async.cursor import AsyncCursor
 from kvql._async.transaction import AsyncAttempts
+from kvql._async.watch import AsyncWatch
 from kvql.client.lane import TransactionState
 from kvql.client.messages import Tally
 from kvql.client.tasks import AsyncClient
@@ -26,6 +27,7 @@ from kvql.errors import (
     Warning,
 )
 from kvql.result import Result
+from kvql.transport.fetching import Position
 
 
 class AsyncConnection:
@@ -95,7 +97,8 @@ class AsyncConnection:
     ) -> AsyncCursor:
         """A new cursor with the outcome of one statement; see ``AsyncCursor.execute``."""
         cursor = AsyncCursor(self)
-        return await cursor.execute(statement, parameters, timeout=timeout, idempotency_key=idempotency_key)
+        cursor.take(await self._run(statement, parameters, timeout, idempotency_key))
+        return cursor
 
     async def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None
@@ -136,6 +139,22 @@ class AsyncConnection:
             await client.run(_BEGIN)
         carry_on = client.transaction_state == "none"
         return await client.run_rows(parsed, rows, carry_on=carry_on, timeout=timeout, source=source)
+
+    def watch(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given = None,
+        *,
+        timeout: float | None = None,
+        after: Position | None = None,
+    ) -> AsyncWatch:
+        """The changes that ``WATCH …`` shows, as they happen; see ``AsyncWatch``.
+
+        ``SELECT * FROM ns WHERE e`` is the watch of what it selects. ``timeout`` is how many seconds an iteration waits
+        for the next event before it ends. ``after`` is a position that was kept, to go on from.
+        """
+        events = self._client.watch(statement, parameters, after)
+        return AsyncWatch(events, timeout)  # sync: return Watch(events, timeout).open()
 
     # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -220,9 +239,9 @@ class AsyncConnection:
 _BEGIN: Final = ast.Begin()
 _COMMIT: Final = ast.Commit()
 _ROLLBACK: Final = ast.Rollback()
-_BEGIN_NONE: Final = (ast.Begin, ast.Commit, ast.Rollback, ast.Release, ast.Use)
+_BEGIN_NONE: Final = (ast.Begin, ast.Commit, ast.Rollback, ast.Release, ast.Use, ast.Watch)
 SESSION: Final = (ast.Use, ast.Begin, ast.Commit, ast.Rollback, ast.Savepoint, ast.Release)
 """What changes the meaning of the statements after it."""
 _NOT_MANY: Final = (
-    ast.Get, ast.Has, ast.Count, ast.ShowKeys, ast.ShowData, ast.ShowNamespaces, ast.Select, *SESSION,
+    ast.Get, ast.Has, ast.Count, ast.ShowKeys, ast.ShowData, ast.ShowNamespaces, ast.Select, ast.Watch, *SESSION,
 )  # fmt: skip

@@ -97,13 +97,17 @@ class AsyncCursor:
         once within 24 hours, and a repeat, by whichever connection of the user, has the first outcome.
         """
         self._begin()
-        self._result = result = await self.connection._run(statement, parameters, timeout, idempotency_key)
+        self.take(await self.connection._run(statement, parameters, timeout, idempotency_key))
+        return self
+
+    def take(self, result: Result) -> None:
+        """Make ``result`` the outcome that this cursor is about."""
+        self._result = result
         rows = result.rows
         if type(rows) is list:
             self._rows = as_python(rows)
         elif isinstance(rows, AsyncRows):
             self._stream = rows
-        return self
 
     async def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None

@@ -10,6 +10,7 @@ from typing import ClassVar, Final
 from kvql import ast, errors
 from kvql._sync.cursor import Cursor
 from kvql._sync.transaction import Attempts
+from kvql._sync.watch import Watch
 from kvql.client.lane import TransactionState
 from kvql.client.messages import Tally
 from kvql.client.sync import Client
@@ -27,6 +28,7 @@ from kvql.errors import (
     Warning,
 )
 from kvql.result import Result
+from kvql.transport.fetching import Position
 
 
 class Connection:
@@ -96,7 +98,8 @@ class Connection:
     ) -> Cursor:
         """A new cursor with the outcome of one statement; see ``Cursor.execute``."""
         cursor = Cursor(self)
-        return cursor.execute(statement, parameters, timeout=timeout, idempotency_key=idempotency_key)
+        cursor.take(self._run(statement, parameters, timeout, idempotency_key))
+        return cursor
 
     def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None
@@ -137,6 +140,22 @@ class Connection:
             client.run(_BEGIN)
         carry_on = client.transaction_state == "none"
         return client.run_rows(parsed, rows, carry_on=carry_on, timeout=timeout, source=source)
+
+    def watch(
+        self,
+        statement: str | ast.Statement,
+        parameters: Given = None,
+        *,
+        timeout: float | None = None,
+        after: Position | None = None,
+    ) -> Watch:
+        """The changes that ``WATCH …`` shows, as they happen; see ``Watch``.
+
+        ``SELECT * FROM ns WHERE e`` is the watch of what it selects. ``timeout`` is how many seconds an iteration waits
+        for the next event before it ends. ``after`` is a position that was kept, to go on from.
+        """
+        events = self._client.watch(statement, parameters, after)
+        return Watch(events, timeout).open()
 
     # ── transactions ──────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -219,9 +238,9 @@ class Connection:
 _BEGIN: Final = ast.Begin()
 _COMMIT: Final = ast.Commit()
 _ROLLBACK: Final = ast.Rollback()
-_BEGIN_NONE: Final = (ast.Begin, ast.Commit, ast.Rollback, ast.Release, ast.Use)
+_BEGIN_NONE: Final = (ast.Begin, ast.Commit, ast.Rollback, ast.Release, ast.Use, ast.Watch)
 SESSION: Final = (ast.Use, ast.Begin, ast.Commit, ast.Rollback, ast.Savepoint, ast.Release)
 """What changes the meaning of the statements after it."""
 _NOT_MANY: Final = (
-    ast.Get, ast.Has, ast.Count, ast.ShowKeys, ast.ShowData, ast.ShowNamespaces, ast.Select, *SESSION,
+    ast.Get, ast.Has, ast.Count, ast.ShowKeys, ast.ShowData, ast.ShowNamespaces, ast.Select, ast.Watch, *SESSION,
 )  # fmt: skip

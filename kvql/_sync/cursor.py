@@ -98,13 +98,17 @@ class Cursor:
         once within 24 hours, and a repeat, by whichever connection of the user, has the first outcome.
         """
         self._begin()
-        self._result = result = self.connection._run(statement, parameters, timeout, idempotency_key)
+        self.take(self.connection._run(statement, parameters, timeout, idempotency_key))
+        return self
+
+    def take(self, result: Result) -> None:
+        """Make ``result`` the outcome that this cursor is about."""
+        self._result = result
         rows = result.rows
         if type(rows) is list:
             self._rows = as_python(rows)
         elif isinstance(rows, Rows):
             self._stream = rows
-        return self
 
     def executemany(
         self, statement: str | ast.Statement, rows: Iterable[Given], *, timeout: float | None = None

@@ -6,11 +6,14 @@ Without any I/O. ``sync`` and ``tasks`` add the waiting, each in its own way.
 from __future__ import annotations
 
 from kvql import ast, errors
+from kvql.client.events import as_watch
 from kvql.client.lane import Lane, TransactionState, located
 from kvql.client.texts import Texts
 from kvql.compiler import Given, compile_statement
+from kvql.compiler.points import Point, point_shape
 from kvql.errors import Error
 from kvql.transport import Transport
+from kvql.transport.fetching import Position, resumed
 from kvql.v1 import kvql_pb2 as pb
 
 
@@ -65,6 +68,11 @@ class BaseClient:
         """A statement given as text or as a syntax tree: the tree, and the text if there is one."""
         return (self._texts.one(statement), statement) if isinstance(statement, str) else (statement, None)
 
+    def point(self, statement: str | ast.Statement, parameters: Given) -> Point | None:
+        """The statement as one about one pair; None if it is none, or if only the general road can tell what it is."""
+        shape = self._texts.point(statement) if isinstance(statement, str) else point_shape(statement)
+        return None if shape is None else shape.bind(parameters)
+
     def check(self, statement: ast.Statement, parameters: Given, source: str | None) -> None:
         """Raise what is wrong with ``statement`` as far as it can be told without the server."""
         try:
@@ -92,6 +100,19 @@ class BaseClient:
         except Error as e:
             raise located(e, source) from None
         return request
+
+    def _watch_request(
+        self, statement: str | ast.Statement, parameters: Given, after: Position | None
+    ) -> tuple[pb.Request, str | None]:
+        """The request of a watch, whatever transaction may be open here, and the text if there is one."""
+        self.check_open()
+        parsed, source = self.read(statement)
+        try:
+            request = compile_statement(as_watch(parsed, source), parameters)
+        except Error as e:
+            raise located(e, source) from None
+        request.namespace = self.namespace
+        return (request if after is None else resumed(request, after)), source
 
     def _failed(self, statement: ast.Statement, error: Error, source: str | None) -> Error:
         """``error`` with its place in the source, after taking note of it."""

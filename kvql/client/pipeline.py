@@ -269,7 +269,7 @@ _ANY: Final = ast.Get(())
 _WRITE: Final = ast.Put(())
 """Stands for the statements of a run."""
 _ALONE: Final = (
-    ast.Use, ast.Begin, ast.Commit, ast.Rollback, ast.Select, ast.ShowKeys, ast.ShowData,
+    ast.Use, ast.Begin, ast.Commit, ast.Rollback, ast.Select, ast.ShowKeys, ast.ShowData, ast.Watch,
 )  # fmt: skip
 """Statements that others wait for: what they change decides how the next are sent, or their answer may be large."""
 

@@ -33,7 +33,7 @@ async def whole_if_small(exchange: Exchange, *, leave: bool = True) -> Result:
     done = False
     try:
         result = await exchange.result()
-        if not exchange.complete:
+        if not exchange.complete and not exchange.endless:
             rows = await exchange.more()
             result.rows = [*result.rows, *rows]
         done = True

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from kvql import ast
 from kvql.client.base import BaseClient
 from kvql.client.drive import Drive, Loop, step
+from kvql.client.events import AsyncEvents, Events
 from kvql.client.lane import Lane
 from kvql.client.messages import Outcome, Tally
 from kvql.client.pipeline import Pipeline
@@ -19,7 +20,8 @@ from kvql.client.texts import Texts
 from kvql.compiler import Given
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.transport import Exchange, Transport, cancelled
+from kvql.transport import Exchange, Transport, Watched, cancelled
+from kvql.transport.fetching import Position
 from kvql.v1 import kvql_pb2 as pb
 
 if TYPE_CHECKING:
@@ -39,6 +41,7 @@ class Client(BaseClient):
         self._direct = transport.direct
         self.shield = drive.shield if isinstance(drive, Loop) else Shield(transport.cancel)
         """Holds back what signal handlers raise; ``cancel`` inside it ends whatever statement is run in it."""
+        self._loop: Loop | None = None
 
     @classmethod
     def in_process(cls, place: str, namespace: str | None = None) -> Client:
@@ -97,8 +100,9 @@ class Client(BaseClient):
             request = self._request(statement, parameters, timeout, source, key)
             if request is None:
                 return Result()
+            watches = request.HasField("watch") and self._lane.transaction == "none"
             try:
-                if self._direct is not None:
+                if self._direct is not None and not watches:
                     result = self._carry_out(self._direct, request, source)
                 else:
                     self.check_open()
@@ -114,7 +118,9 @@ class Client(BaseClient):
         result = direct(request)
         if result.columns is not None and type(result.rows) is not list:
             rows = computed(iter(result.rows), source)
-            result.rows = rows if type(rows) is list else Rows(self._shielded(rows.more), rows.close)  # type: ignore[union-attr]  # rows that are no list are Rows
+            if type(rows) is not list:
+                rows = Rows(self._shielded(rows.more), rows.close)  # type: ignore[union-attr]  # no list: they are Rows
+            result.rows = rows
         return result
 
     def _shielded(self, more: Callable[[], list[Row]]) -> Callable[[], list[Row]]:
@@ -155,12 +161,29 @@ class Client(BaseClient):
 
     def _attach(self, exchange: Exchange, result: Result, source: str | None = None) -> None:
         rows = AsyncRows(exchange, list(result.rows), source)
+        drive = self._waiting() if exchange.endless else self._drive
 
         def more() -> list[Row]:
             self.check_open()
-            return self._drive(rows.more())
+            return drive(rows.more())
 
         result.rows = Rows(more, rows.close)
+
+    def watch(self, statement: str | ast.Statement, parameters: Given = None, after: Position | None = None) -> Events:
+        """The events of a WATCH, on a stream of their own."""
+        request, source = self._watch_request(statement, parameters, after)
+        events = AsyncEvents(
+            lambda: cast(Watched, self._transport.submit(request, apart=True)), source, self.check_open
+        )
+        return Events(events, self._waiting())
+
+    def _waiting(self) -> Loop:
+        """An event loop for what happens later, which a store in process has no need of otherwise."""
+        if isinstance(self._drive, Loop):
+            return self._drive
+        if self._loop is None:
+            self._loop = Loop()
+        return self._loop
 
     def run_many(
         self,
@@ -226,8 +249,9 @@ class Client(BaseClient):
             try:
                 self._drive(self._transport.close())
             finally:
-                if isinstance(self._drive, Loop):
-                    self._drive.close()
+                for drive in (self._drive, self._loop):
+                    if isinstance(drive, Loop):
+                        drive.close()
 
     def __enter__(self) -> Client:
         return self

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from kvql import ast
 from kvql.client.base import BaseClient
+from kvql.client.events import AsyncEvents
 from kvql.client.lane import Lane
 from kvql.client.messages import Tally
 from kvql.client.pipeline import Pipeline
@@ -16,7 +17,8 @@ from kvql.client.texts import Texts
 from kvql.compiler import Given
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.transport import Exchange, Transport
+from kvql.transport import Exchange, Transport, Watched
+from kvql.transport.fetching import Position
 
 STATEMENTS_MAX: Final = 1024
 """At once on one connection; more wait their turn here, instead of filling the server's memory."""
@@ -91,6 +93,13 @@ class AsyncClient(BaseClient):
         self.check_open()
         pipeline = Pipeline(self._transport, self._lane, _no_streams, carry_on=carry_on, timeout=timeout)
         return await pipeline.rows(statement, rows, source)
+
+    def watch(
+        self, statement: str | ast.Statement, parameters: Given = None, after: Position | None = None
+    ) -> AsyncEvents:
+        """The events of a WATCH, on a stream of their own."""
+        request, source = self._watch_request(statement, parameters, after)
+        return AsyncEvents(lambda: cast(Watched, self._transport.submit(request, apart=True)), source, self.check_open)
 
     def give_back(self) -> None:
         """Let others have the lane; nothing is open in it."""

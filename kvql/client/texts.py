@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvql import ast, errors
+from kvql.compiler.points import PointShape, point_shape
 from kvql.span import Span
 
 _TEXTS_MAX: Final = 512
@@ -16,6 +17,19 @@ class Texts:
 
     def __init__(self) -> None:
         self._known: dict[str, ast.Statement] = {}
+        self._points: dict[str, PointShape | None] = {}
+
+    def point(self, text: str) -> PointShape | None:
+        """What the one statement of ``text`` is as a point; None if it is none."""
+        try:
+            return self._points[text]
+        except KeyError:
+            shape = point_shape(self.one(text))
+            if text in self._known:
+                if len(self._points) >= _TEXTS_MAX:
+                    self._points.clear()
+                self._points[text] = shape
+            return shape
 
     def one(self, text: str) -> ast.Statement:
         """The one statement of ``text``; 42601 if there are none or several."""

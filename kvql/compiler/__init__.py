@@ -3,7 +3,8 @@
 In order of control flow: ``statements`` takes a statement and its parameters and fills one command of a ``pb.Request``,
 the larger ones in ``reads`` and ``writes``; ``operands`` is what they share; ``parameters`` hands out the bound values;
 ``expressions`` writes an expression as the wire's flat postfix program; ``bulk`` merges runs of single-pair writes, and
-the rows of ``executemany``, into messages of typed columns; ``places`` finds the text that an error counts to.
+the rows of ``executemany``, into messages of typed columns; ``points`` takes statements about one pair down to what
+those of many tasks can share a message with; ``places`` finds the text that an error counts to.
 
 Nothing is computed and no rule of the language is checked here that the server could check: whoever builds a request by
 hand must meet the very same rules. What is refused here could not be written on the wire at all.

@@ -58,6 +58,8 @@ def _expressions(statement: ast.Statement) -> Iterator[ast.Expression]:
             yield condition
             for subquery in subqueries:
                 yield from _expressions(subquery)
+        case ast.Watch(where=where):
+            yield from filter(None, [where])
         case ast.Insert():
             yield from (value for row in statement.rows for value in row if not _is_plain(value))
             conflict = statement.on_conflict

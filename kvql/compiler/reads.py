@@ -1,4 +1,4 @@
-"""COUNT, SHOW KEYS, SHOW DATA, SELECT, and the conditions that may read: ASSERT."""
+"""COUNT, SHOW KEYS, SHOW DATA, SELECT, WATCH, and the conditions that may read: ASSERT."""
 
 from __future__ import annotations
 
@@ -86,6 +86,17 @@ def _reads_pairs(statement: ast.Select, out: pb.SelectCommand) -> bool:
         for projection in out.projections
         for step in projection.expression.steps
     )
+
+
+def watch(statement: ast.Watch, bound: Parameters) -> pb.Request:
+    out = pb.WatchCommand(initial=statement.with_initial)
+    if statement.namespace is not None:
+        out.namespace = name_of(statement.namespace)
+    if statement.where is not None:
+        compile_expression(statement.where, bound, out.where)
+    if statement.from_revision is not None:
+        out.from_revision = number_of(statement.from_revision, bound, "a revision")
+    return pb.Request(watch=out)
 
 
 # ── conditions that read ──────────────────────────────────────────────────────────────────────────────────────────

@@ -86,6 +86,8 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
             return _transaction(pb.TransactionCommand.RELEASE, name)
         case ast.Assert():
             return reads.assertion(statement, bound)
+        case ast.Watch():
+            return reads.watch(statement, bound)
         case ast.Insert():
             return writes.insert(statement, bound)
         case ast.Update():
@@ -114,7 +116,7 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
 
 
 _Later: TypeAlias = (
-    ast.Import | ast.Let | ast.SourceFile | ast.Watch | ast.Export | ast.CreateUser
+    ast.Import | ast.Let | ast.SourceFile | ast.Export | ast.CreateUser
     | ast.AlterUser | ast.DropUser | ast.CreateRole | ast.DropRole | ast.Grant | ast.GrantRole | ast.ShowUsers
     | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions | ast.CancelSession | ast.CheckAccess
 )  # fmt: skip
@@ -123,8 +125,6 @@ _Later: TypeAlias = (
 def _not_yet(statement: _Later) -> Error:
     """0A000 by name; a new statement of the union does not type-check before it is named here or compiled above."""
     match statement:
-        case ast.Watch():
-            return unsupported("WATCH", statement)
         case ast.CreateUser() | ast.AlterUser() | ast.DropUser() | ast.ShowUsers():
             return unsupported("managing users by statements", statement, hint="use kvql-server users")
         case ast.CreateRole() | ast.DropRole() | ast.ShowRoles():

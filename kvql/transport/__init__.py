@@ -11,12 +11,15 @@ can be stepped without an event loop, and ``direct`` skips even that.
 from __future__ import annotations
 
 import os
+from asyncio import Future
 from collections.abc import Callable
 from typing import Protocol
 
 from kvql import errors
+from kvql.compiler.points import Point
 from kvql.errors import Error
 from kvql.result import Result
+from kvql.transport.fetching import Position
 from kvql.v1 import kvql_pb2 as pb
 
 # gRPC's C core writes its own lines to standard error unless it is told before it is first imported not to; what is
@@ -26,6 +29,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 class Exchange(Protocol):
     """One request on its way."""
+
+    @property
+    def endless(self) -> bool:
+        """The rows are events that come when they happen: ``more`` waits for them, and nobody waits for the end."""
 
     async def result(self) -> Result:
         """The outcome as soon as it or the first rows are here; raises the statement's ``errors.Error``.
@@ -48,10 +55,21 @@ class Exchange(Protocol):
         """Nobody will ask again: stop the work if it still runs, and drop what comes."""
 
 
+class Watched(Exchange, Protocol):
+    """A watch on its way."""
+
+    position: Position | None
+    """Behind all that ``more`` has given; None before ``result``."""
+
+    async def ready(self, seconds: float | None) -> bool:
+        """Whether ``more`` has something to give within so many seconds; None: wait until it does."""
+
+
 class Refused:
     """The exchange of a request that never leaves; see ``Exchange``."""
 
     complete = True
+    endless = False
 
     def __init__(self, error: Error) -> None:
         self._error = error
@@ -83,6 +101,12 @@ class Transport(Protocol):
     """The namespace that a new client starts in; empty for none."""
     direct: Callable[[pb.Request], Result] | None
     """If not None: carry out a request now, without a coroutine."""
+    point: Callable[[Point, str, int], Future[Result]] | None
+    """If not None: carry out a statement about one pair in a namespace, with a deadline in milliseconds (0 for none).
+
+    It belongs to no lane, and shares a command with others that leave in the same batch. Cancelling the future takes
+    it back if it has not left yet.
+    """
 
     @property
     def closed(self) -> bool:
@@ -92,7 +116,7 @@ class Transport(Protocol):
         """Send ``request`` when the next batch leaves; its lane, namespace and deadline are set by the caller.
 
         ``apart``: nothing before it in its lane matters to it (no transaction, nothing in flight), so a large answer
-        may travel on a stream of its own.
+        may travel on a stream of its own. WATCH is then ``Watched``.
         """
 
     def error_seen(self, lane: int) -> None:

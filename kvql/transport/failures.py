@@ -35,6 +35,12 @@ def outcome_unknown(why: str) -> Error:
     )
 
 
+def no_answer(*, reads: bool) -> Error:
+    if reads:
+        return errors.error(errors.CANCELLED, "the server did not answer within the timeout")
+    return outcome_unknown("the server did not answer within the timeout")
+
+
 def transaction_lost(cause: Error | None = None) -> Error:
     return errors.error(
         errors.CONNECTION_LOST,

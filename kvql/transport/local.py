@@ -7,6 +7,7 @@ name. Answers are Python rows already, so nothing is decoded.
 from __future__ import annotations
 
 import asyncio
+from asyncio import Future
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from getpass import getuser
@@ -14,9 +15,11 @@ from itertools import islice
 from typing import Any, Final, Protocol
 
 from kvql import errors
+from kvql.compiler.points import Point
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.transport import cancelled
+from kvql.transport.fetching import Fetching, Position, Rows
 from kvql.v1 import kvql_pb2 as pb
 
 ENTRY_POINT_GROUP: Final = "kvql.local"
@@ -28,6 +31,7 @@ class LocalSession(Protocol):
     """What the server's package gives for one connection."""
 
     def execute(self, request: pb.Request) -> list[Result]: ...
+    def watch(self, request: pb.Request) -> Any: ...
     def cancel(self) -> None: ...
     def close(self) -> None: ...
 
@@ -60,13 +64,15 @@ def _missing(message: str) -> Error:
 class LocalTransport:
     """Sessions of a store in process, one for each lane; see ``Transport``. The first owner closes the store."""
 
+    point: Callable[[Point, str, int], Future[Result]] | None = None
+
     def __init__(self, store: LocalStore, namespace: str | None = None, *, owner: bool = True) -> None:
         self._store = store
         self._owner = owner
         self._session = store.session()
         self._lanes: dict[int, LocalSession] = {1: self._session}
         self._stopped: set[int] = set()
-        self._open: set[LocalExchange] = set()
+        self._open: set[LocalExchange | LocalWatched] = set()
         self._closed = False
         self.namespace = NAMESPACE if namespace is None else namespace
         self.user = getuser()
@@ -93,9 +99,11 @@ class LocalTransport:
     def _direct(self, request: pb.Request) -> Result:
         return self._session.execute(request)[-1]
 
-    def submit(self, request: pb.Request, *, apart: bool = False) -> LocalExchange:
+    def submit(self, request: pb.Request, *, apart: bool = False) -> LocalExchange | LocalWatched:
         """Carry out ``request`` at once; an error waits for whoever asks for the result."""
         lane = request.lane
+        if apart and request.HasField("watch"):
+            return LocalWatched(self, self._store.session(), request)
         if lane in self._stopped:
             return LocalExchange(self, _skipped())
         session = self._lanes.get(lane)
@@ -122,12 +130,12 @@ class LocalTransport:
         for session in list(self._lanes.values()):
             session.cancel()
         for exchange in list(self._open):
-            exchange.cancelled = True
+            exchange.stop()
 
-    def read(self, exchange: LocalExchange) -> None:
+    def read(self, exchange: LocalExchange | LocalWatched) -> None:
         self._open.add(exchange)
 
-    def done(self, exchange: LocalExchange) -> None:
+    def done(self, exchange: LocalExchange | LocalWatched) -> None:
         self._open.discard(exchange)
 
     async def close(self) -> None:
@@ -135,6 +143,8 @@ class LocalTransport:
             return
         self._closed = True
         self.direct = None
+        for exchange in list(self._open):
+            exchange.abandon()
         for session in self._lanes.values():
             session.close()
         if self._owner:
@@ -151,6 +161,8 @@ class LocalTransport:
 
 class LocalExchange:
     """See ``Exchange``."""
+
+    endless: Final = False
 
     def __init__(self, transport: LocalTransport, outcome: Result | Error) -> None:
         self._transport = transport
@@ -189,6 +201,60 @@ class LocalExchange:
     def abandon(self) -> None:
         self._rows = None
         self._transport.done(self)
+
+
+class LocalWatched(Fetching):
+    """See ``Watched``. To begin takes no event loop; what happens is waited for in one."""
+
+    endless: Final = True
+
+    def __init__(self, transport: LocalTransport, session: LocalSession, request: pb.Request) -> None:
+        super().__init__()
+        self._transport = transport
+        self._session = session
+        self._request = request
+        self._watch: Any = None
+        self.complete = False
+
+    async def result(self) -> Result:
+        result, self._watch = self._session.watch(self._request)
+        self._transport.read(self)
+        self.position = self._place = _position(*self._watch.start)
+        return Result(result.columns, [])
+
+    async def _fetch(self) -> Rows:
+        while True:
+            try:
+                rows, progress = await self._watch.page()
+            except Error:
+                self._end()
+                raise
+            if rows and self._place is not None:
+                self._place = self._place.behind(rows[-1])
+            if progress is not None:
+                self._place = _position(*progress)
+            if rows:
+                return list(rows)
+            self.position = self._place
+
+    def stop(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+
+    def abandon(self) -> None:
+        self._drop()
+        self._end()
+
+    def _end(self) -> None:
+        self.complete = True
+        if self._watch is not None:
+            self._watch.close()
+        self._session.close()
+        self._transport.done(self)
+
+
+def _position(store: str, since: int, revision: int, initial: bool, key: str) -> Position:
+    return Position(store, since, revision, key, initial)
 
 
 def _skipped() -> Error:

@@ -49,8 +49,9 @@ def _handshake(raw: socket.socket, target: Target, ca: str | None) -> Error:
     try:
         context = ssl.create_default_context(cafile=ca)
         context.set_alpn_protocols(["h2"])
-        with context.wrap_socket(raw, server_hostname=target.place):
-            return _cannot_speak(target)
+        with context.wrap_socket(raw, server_hostname=target.place) as tls:
+            # who has agreed to HTTP/2 by now could not do so before: it was busy, or just starting
+            return _busy(target) if tls.selected_alpn_protocol() == "h2" else _cannot_speak(target)
     except ssl.SSLCertVerificationError as e:
         return _untrusted(target, ca, e)
     except ssl.SSLError:
@@ -77,6 +78,10 @@ def _untrusted(target: Target, ca: str | None, e: ssl.SSLCertVerificationError) 
 
 def _cannot_speak(target: Target) -> Error:
     return _cannot(target, "it does not speak the protocol of KVQL", "is this the port of kvql-server?")
+
+
+def _busy(target: Target) -> Error:
+    return _cannot(target, "it did not answer in time", "the server is very busy, starting or stopping; try again")
 
 
 def _cannot(target: Target, why: str, hint: str | None) -> Error:

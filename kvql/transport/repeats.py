@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from kvql.v1 import kvql_pb2 as pb
 
 if TYPE_CHECKING:
+    from kvql.transport.points import PointRun
     from kvql.transport.session import SessionExchange
 
 REPEAT_S: Final = 5.0
@@ -41,15 +42,15 @@ class Repeats:
         self._free: list[bytes] = []
         self._sequence = 0
 
-    def give(self, exchange: SessionExchange, *, inside: bool) -> None:
+    def give(self, exchange: SessionExchange | PointRun, *, inside: bool) -> None:
         """A key, if the request is one that needs it; ``inside`` a transaction only COMMIT does."""
         request = exchange.request
         if request.idempotency_key:
             exchange.key = request.idempotency_key
             return
         if exchange.kind == "transaction":
-            if request.transaction.action != pb.TransactionCommand.COMMIT:
-                return
+            if not inside or request.transaction.action != pb.TransactionCommand.COMMIT:
+                return  # a COMMIT of nothing is answered with a notice
         elif inside or exchange.kind not in _WRITES or request.mode or _is_run(request):
             return
         if self._free:
@@ -61,14 +62,14 @@ class Repeats:
         request.repeat_key = exchange.key = key
         request.repeat_sequence = self._sequence
 
-    def take_back(self, exchange: SessionExchange) -> None:
+    def take_back(self, exchange: SessionExchange | PointRun) -> None:
         """Nobody waits for the outcome any more; what comes of it yet has an older sequence than the next."""
         if exchange.key and exchange.request.repeat_key:
             self._free.append(exchange.key)
         exchange.key = b""
 
     @staticmethod
-    def lost(exchange: SessionExchange) -> bool:
+    def lost(exchange: SessionExchange | PointRun) -> bool:
         """The connection broke before the answer came: whether the request is to be sent again."""
         if not exchange.key:
             return False

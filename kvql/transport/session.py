@@ -25,11 +25,13 @@ from kvql.transport import cancelled
 from kvql.transport.failures import (
     REQUEST_BYTES_MAX,
     commit_unknown,
+    no_answer,
     outcome_unknown,
     skipped,
     too_long,
     transaction_lost,
 )
+from kvql.transport.points import RUN_MAX, PointQueue, PointRun, Waiting
 from kvql.transport.repeats import CROWD, Repeats
 from kvql.v1 import kvql_pb2 as pb
 
@@ -67,6 +69,8 @@ class SessionExchange:
         self._chunks: deque[pb.Rows] = deque()
         self._failure: Error | None = None
         self._waiter: asyncio.Future[None] | None = None
+
+    endless: Final = False
 
     # ── for the caller ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -125,15 +129,10 @@ class SessionExchange:
                 await self._waiter
         except TimeoutError:
             self.abandon()
-            raise self._no_answer() from None
+            raise no_answer(reads=self.kind in _READS) from None
         finally:
             self._conversation.waiting -= 1
             self._waiter = None
-
-    def _no_answer(self) -> Error:
-        if self.kind in _READS:
-            return errors.error(errors.CANCELLED, "the server did not answer within the timeout")
-        return outcome_unknown("the server did not answer within the timeout")
 
     # ── for the conversation ──────────────────────────────────────────────────────────────────────────────────────
 
@@ -205,9 +204,10 @@ class Conversation:
         self.wake_writer: Callable[[], None] = _nobody
         self._next_id = 1
         self._crowd = 0
-        """Requests of the newest batch."""
-        self._outbox: deque[SessionExchange] = deque()
-        self._flight: dict[int, SessionExchange] = {}
+        """Statements of the newest batch."""
+        self._outbox: deque[SessionExchange | PointRun] = deque()
+        self._points = PointQueue()
+        self._flight: dict[int, SessionExchange | PointRun] = {}
         self._awaited: set[int] = set()
         self._slow_lanes: Counter[int] = Counter()
         self._cancels: list[int] = []
@@ -217,7 +217,7 @@ class Conversation:
         self._stopped_lanes: set[int] = set()
         self._owed: set[int] = set()
         """Lanes that are told to go on once their abandoned requests, which may fail yet, are answered."""
-        self._held: list[SessionExchange] = []
+        self._held: list[SessionExchange | PointRun] = []
         """What was added in those lanes meanwhile."""
 
     # ── what the caller wants ─────────────────────────────────────────────────────────────────────────────────────
@@ -225,13 +225,8 @@ class Conversation:
     def add(self, request: pb.Request) -> SessionExchange:
         """Queue ``request`` for the next batch."""
         exchange = SessionExchange(self, request)
-        request.id = self._next_id
-        self._next_id += 1
-        if self.repeats.on and (
-            (self._crowd < CROWD and len(self._flight) + len(self._outbox) < CROWD)
-            or exchange.kind == "transaction"
-            or request.idempotency_key
-        ):
+        request.id = self._new_id()
+        if self.repeats.on and (self._is_calm or exchange.kind == "transaction" or request.idempotency_key):
             self.repeats.give(exchange, inside=request.lane in self._transactions)
         if exchange.bytes > REQUEST_BYTES_MAX:
             exchange.fail(too_long(exchange.bytes))
@@ -247,6 +242,20 @@ class Conversation:
         else:
             self._outbox.append(exchange)
         return exchange
+
+    def add_point(self, waiting: Waiting) -> None:
+        """Queue a statement about one pair, which may share a command with others."""
+        self._points.add(waiting)
+
+    @property
+    def _is_calm(self) -> bool:
+        """Whether so little is under way that a write may cost another pair, to be repeated by (ADR 17)."""
+        return self._crowd < CROWD and len(self._flight) + len(self._outbox) + len(self._points) < CROWD
+
+    def _new_id(self) -> int:
+        identifier = self._next_id
+        self._next_id += 1
+        return identifier
 
     def error_seen(self, lane: int) -> None:
         self._stopped_lanes.discard(lane)
@@ -265,7 +274,7 @@ class Conversation:
                 (self._outbox if exchange.request.lane == lane else self._held).append(exchange)
             self.wake_writer()
 
-    def cancel(self, exchange: SessionExchange) -> None:
+    def cancel(self, exchange: SessionExchange | PointRun) -> None:
         """Stop one request; one that has not left never does."""
         if exchange.ended:
             return
@@ -280,18 +289,19 @@ class Conversation:
             self._stop(exchange)
 
     def cancel_all(self) -> None:
+        self._points.fail_all(cancelled)
         for exchange in [*self._held, *self._outbox, *self._flight.values()]:
             self.cancel(exchange)
 
     @property
     def idle(self) -> bool:
         """Nothing to send and nothing to wait for."""
-        return not (self._outbox or self._flight)
+        return not (self._outbox or self._points or self._flight)
 
     @property
     def has_work(self) -> bool:
         """Whether ``batch`` would give one."""
-        return bool(self._cancels or self._seen or self.token or (self._outbox and not self._awaited))
+        return bool(self._cancels or self._seen or self.token or ((self._points or self._outbox) and not self._awaited))
 
     # ── what goes ─────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -309,6 +319,13 @@ class Conversation:
         return batch
 
     def _load(self, batch: pb.ClientBatch) -> None:
+        points = len(self._points)
+        if points:
+            apart = self.repeats.on and self._is_calm
+            for run in self._points.take(BATCH_BYTES_MAX, self._new_id, 1 if apart else RUN_MAX):
+                if apart:
+                    self.repeats.give(run, inside=False)
+                self._outbox.append(run)
         size = 0
         requests: list[pb.Request] = []
         while self._outbox and (not requests or size + self._outbox[0].bytes <= BATCH_BYTES_MAX):
@@ -322,7 +339,7 @@ class Conversation:
                 self._slow_lanes[request.lane] += 1
             elif request.lane not in self._slow_lanes:
                 self._awaited.add(request.id)
-        self._crowd = len(requests)
+        self._crowd = len(requests) + points
         batch.requests.extend(requests)
 
     def unsend(self, batch: pb.ClientBatch) -> None:
@@ -349,7 +366,7 @@ class Conversation:
                 if exchange.kind == "transaction":
                     self._note_transaction(exchange.request, response)
 
-    def _landed(self, exchange: SessionExchange) -> None:
+    def _landed(self, exchange: SessionExchange | PointRun) -> None:
         request = exchange.request
         del self._flight[request.id]
         self._awaited.discard(request.id)
@@ -372,7 +389,7 @@ class Conversation:
         """The session is gone. ``untouched``: the server says that it carried out nothing of it."""
         flight = list(self._flight.values())
         changing = {e.request.lane for e in flight if e.kind not in _READS and not e.key}
-        again: list[SessionExchange] = []
+        again: list[SessionExchange | PointRun] = []
         for exchange in flight:
             lane = exchange.request.lane
             ordered = lane not in changing or exchange.kind == "transaction"
@@ -408,7 +425,7 @@ class Conversation:
         self._held.clear()
         self._drop_behind_failures()
 
-    def _stop(self, exchange: SessionExchange) -> None:
+    def _stop(self, exchange: SessionExchange | PointRun) -> None:
         if exchange.request.on_error == pb.ON_ERROR_STOP:
             self._stopped_lanes.add(exchange.request.lane)
 
@@ -430,7 +447,8 @@ class Conversation:
     def refuse_all(self, cause: Error, *, for_good: bool = False) -> bool:
         """No new session can be had: what waits for one fails, and nothing of it was carried out; but what was lost
         before its answer came waits on for a while. Whether something does."""
-        kept: list[SessionExchange] = []
+        self._points.fail_all(lambda: errors.error(cause.sqlstate, cause.message, hint=cause.hint))
+        kept: list[SessionExchange | PointRun] = []
         while self._outbox:
             exchange = self._outbox.popleft()
             if exchange.lost_at and not for_good and self.repeats.lost(exchange):

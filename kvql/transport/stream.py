@@ -40,11 +40,14 @@ def may_be_large(request: pb.Request) -> bool:
 class StreamExchange:
     """A read by a call of its own; see ``Exchange``."""
 
+    endless: Final = False
+
     def __init__(self, transport: WireTransport, request: pb.Request) -> None:
         self._transport = transport
         self._request = request
         request.lane = 0
         self._call: Any = None
+        self._stub: Any = None
         self._result = Result()
         self._stopped = False
         self.complete = False
@@ -59,12 +62,13 @@ class StreamExchange:
             if e.sqlstate == errors.TOKEN_INVALID:
                 self._transport.refused()
             else:
-                await self._transport.lost()
+                await self._transport.lost(self._stub)
             await self._begin()
         return self._result
 
     async def _begin(self) -> None:
         stub, metadata = await self._transport.ready()
+        self._stub = stub
         if self._stopped:
             raise cancelled()
         self._result = Result()

@@ -17,13 +17,17 @@ from typing import Any, Final
 import grpc
 
 from kvql import errors
+from kvql.compiler.points import GET, Point
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.transport.channel import Channel
+from kvql.transport.failures import no_answer
 from kvql.transport.login import Access, Login
-from kvql.transport.session import Conversation, SessionExchange
+from kvql.transport.points import Waiting
+from kvql.transport.session import PATIENCE_S, Conversation, SessionExchange
 from kvql.transport.status import connection_lost, error_of
 from kvql.transport.stream import StreamExchange, may_be_large
+from kvql.transport.watch import WatchExchange
 from kvql.v1 import kvql_pb2 as pb
 
 __all__ = ["Access", "WireTransport"]
@@ -33,12 +37,14 @@ CHUNKS_MAX: Final = 8
 SESSIONS_MAX: Final = 3
 """One after the other without a single answer; then those who wait are told why."""
 _FAREWELL_S: Final = 2.0
+_FRESH_S: Final = 0.001
 
 
 class WireTransport:
     """A connection to a server; see ``Transport``. Belongs to the event loop that opened it."""
 
     direct: Callable[[pb.Request], Result] | None = None
+    point: Callable[[Point, str, int], asyncio.Future[Result]] | None
 
     def __init__(self, access: Access, namespace: str) -> None:
         self._access = access
@@ -47,7 +53,7 @@ class WireTransport:
         self._login = Login(access)
         self._channel = Channel(access)
         self._conversation = conversation = Conversation()
-        self._streams: set[StreamExchange] = set()
+        self._streams: set[StreamExchange | WatchExchange] = set()
         self._wanted = asyncio.Event()
         self._room = asyncio.Event()
         conversation.wake_writer, conversation.wake_reader = self._wanted.set, self._room.set
@@ -55,7 +61,10 @@ class WireTransport:
         self._loop = asyncio.get_running_loop()
         self._closing = False
         self._answered = False
+        self._heard_s = 0.0
+        """When the server last said something."""
         self._supervisor: asyncio.Task[None] | None = None
+        self.point = self._point
 
     @classmethod
     async def open(cls, access: Access, namespace: str = "") -> WireTransport:
@@ -84,9 +93,13 @@ class WireTransport:
     def closed(self) -> bool:
         return self._closing
 
-    def submit(self, request: pb.Request, *, apart: bool = False) -> SessionExchange | StreamExchange:
+    def submit(self, request: pb.Request, *, apart: bool = False) -> SessionExchange | StreamExchange | WatchExchange:
         if self._closing:
-            raise errors.InterfaceError("the connection is closed", sqlstate="08003", hint="connect again")
+            raise closed()
+        if apart and request.HasField("watch"):
+            watch = WatchExchange(self, request)
+            self._streams.add(watch)
+            return watch
         if apart and may_be_large(request):
             exchange = StreamExchange(self, request)
             self._streams.add(exchange)
@@ -94,6 +107,19 @@ class WireTransport:
         queued = self._conversation.add(request)
         self._wanted.set()
         return queued
+
+    def _point(self, point: Point, namespace: str, deadline_ms: int) -> asyncio.Future[Result]:
+        if self._closing:
+            raise closed()
+        future: asyncio.Future[Result] = self._loop.create_future()
+        waiting = Waiting(point, namespace, deadline_ms, future)
+        if deadline_ms:
+            patience_s = deadline_ms / 1000 + PATIENCE_S
+            timer = self._loop.call_later(patience_s, waiting.fail, no_answer(reads=point.mode == GET))
+            future.add_done_callback(lambda _: timer.cancel())
+        self._conversation.add_point(waiting)
+        self._wanted.set()
+        return future
 
     def error_seen(self, lane: int) -> None:
         self._conversation.error_seen(lane)
@@ -119,7 +145,7 @@ class WireTransport:
             stream.stop()
         self._wanted.set()
 
-    def forget(self, stream: StreamExchange) -> None:
+    def forget(self, stream: StreamExchange | WatchExchange) -> None:
         self._streams.discard(stream)
 
     async def close(self) -> None:
@@ -128,6 +154,8 @@ class WireTransport:
         self._closing = True
         for stream in list(self._streams):
             stream.stop()
+            if isinstance(stream, WatchExchange):
+                await stream.ended()
         self._wanted.set()
         self._room.set()
         try:
@@ -154,9 +182,11 @@ class WireTransport:
         """The server did not accept our token."""
         self._login.refused()
 
-    async def lost(self) -> None:
-        """A call found the connection broken."""
-        await self._channel.drop()
+    async def lost(self, stub: Any) -> None:
+        """A call by ``stub`` found the connection broken. Another one may stand by now, with other calls on it."""
+        async with self._lock:
+            if stub is self._channel.stub:
+                await self._channel.drop()
 
     @property
     def address(self) -> str:
@@ -181,7 +211,7 @@ class WireTransport:
                 # a call that died before its first write does not always say that the token was the reason
                 self._login.refused()
             if cause.sqlstate != errors.TOKEN_INVALID and not self._closing:
-                await self._channel.drop()
+                await self.lost(stub)
             self._conversation.broken(cause, untouched=untouched)
             fruitless = 0 if self._answered else fruitless + 1
             if fruitless >= SESSIONS_MAX:
@@ -228,10 +258,12 @@ class WireTransport:
     async def _look_up(self) -> None:
         """After a pause, see first whether the session still stands: what never left need not be called unknown.
 
-        The news of its end may lie in the loop's queue, which ran last when the statement before this one did.
+        The news of its end may lie in the loop's queue, which ran last when the statement before this one did. Right
+        after an answer there is none yet.
         """
-        for _ in range(3):
-            await asyncio.sleep(0)
+        if self._loop.time() - self._heard_s > _FRESH_S:
+            for _ in range(3):
+                await asyncio.sleep(0)
 
     async def _renew_in_place(self) -> None:
         if not (self._conversation.has_work and self._login.due):
@@ -249,6 +281,7 @@ class WireTransport:
         try:
             while (batch := await call.read()) is not grpc.aio.EOF:
                 self._answered = True
+                self._heard_s = self._loop.time()
                 conversation.receive(batch)
                 if conversation.has_work:
                     self._wanted.set()
@@ -267,6 +300,10 @@ class WireTransport:
 
 
 _REFUSALS: Final = (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+
+
+def closed() -> Error:
+    return errors.InterfaceError("the connection is closed", sqlstate="08003", hint="connect again")
 
 
 def _as_lost(e: Error) -> Error:

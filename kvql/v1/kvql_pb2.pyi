@@ -532,6 +532,7 @@ class Request(_message.Message):
     ASSERTION_FIELD_NUMBER: _builtins.int
     RESTORE_FIELD_NUMBER: _builtins.int
     ALTER_NAMESPACE_FIELD_NUMBER: _builtins.int
+    WATCH_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     """Chosen by the client, unique among its requests in flight. 0 in Execute and Select."""
     lane: _builtins.int
@@ -600,6 +601,8 @@ class Request(_message.Message):
     def restore(self) -> Global___RestoreCommand: ...
     @_builtins.property
     def alter_namespace(self) -> Global___AlterNamespaceCommand: ...
+    @_builtins.property
+    def watch(self) -> Global___WatchCommand: ...
     def __init__(
         self,
         *,
@@ -634,12 +637,13 @@ class Request(_message.Message):
         assertion: Global___AssertCommand | None = ...,
         restore: Global___RestoreCommand | None = ...,
         alter_namespace: Global___AlterNamespaceCommand | None = ...,
+        watch: Global___WatchCommand | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "insert", b"insert", "list", b"list", "namespaces", b"namespaces", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "create_namespace", b"create_namespace", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "insert", b"insert", "list", b"list", "namespaces", b"namespaces", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "watch", b"watch", "write", b"write"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "repeat_key", b"repeat_key", "repeat_sequence", b"repeat_sequence", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "write", b"write"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alter_namespace", b"alter_namespace", "assertion", b"assertion", "command", b"command", "comment", b"comment", "create_namespace", b"create_namespace", "deadline_ms", b"deadline_ms", "delete", b"delete", "delete_rows", b"delete_rows", "describe", b"describe", "drop_namespace", b"drop_namespace", "expire", b"expire", "get", b"get", "has", b"has", "id", b"id", "idempotency_key", b"idempotency_key", "insert", b"insert", "lane", b"lane", "list", b"list", "mode", b"mode", "namespace", b"namespace", "namespaces", b"namespaces", "on_error", b"on_error", "repeat_key", b"repeat_key", "repeat_sequence", b"repeat_sequence", "restore", b"restore", "select", b"select", "text", b"text", "transaction", b"transaction", "truncate", b"truncate", "update_rows", b"update_rows", "use", b"use", "watch", b"watch", "write", b"write"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text", "insert", "update_rows", "delete_rows", "truncate", "describe", "assertion", "restore", "alter_namespace"]  # noqa: Y015
+    _WhichOneofReturnType_command: _TypeAlias = _typing.Literal["write", "get", "has", "delete", "expire", "list", "namespaces", "use", "select", "transaction", "create_namespace", "drop_namespace", "text", "insert", "update_rows", "delete_rows", "truncate", "describe", "assertion", "restore", "alter_namespace", "watch"]  # noqa: Y015
     _WhichOneofArgType_command: _TypeAlias = _typing.Literal["command", b"command"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_command) -> _WhichOneofReturnType_command | None: ...
 
@@ -774,10 +778,13 @@ class WriteCommand(_message.Message):
     STATEMENT_SIZES_FIELD_NUMBER: _builtins.int
     EACH_FIELD_NUMBER: _builtins.int
     TTL_MS_FIELD_NUMBER: _builtins.int
+    TELL_REVISIONS_FIELD_NUMBER: _builtins.int
     mode: Global___WriteMode.ValueType
     each: _builtins.bool
     ttl_ms: _builtins.int
     """Milliseconds to live, 1 or more; 0 for none. Refused with WRITE_MODE_UPDATE."""
+    tell_revisions: _builtins.bool
+    """Whether Done.revisions is asked for."""
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -800,10 +807,11 @@ class WriteCommand(_message.Message):
         statement_sizes: _abc.Iterable[_builtins.int] | None = ...,
         each: _builtins.bool = ...,
         ttl_ms: _builtins.int = ...,
+        tell_revisions: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["each", b"each", "keys", b"keys", "mode", b"mode", "statement_sizes", b"statement_sizes", "ttl_ms", b"ttl_ms", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["each", b"each", "keys", b"keys", "mode", b"mode", "statement_sizes", b"statement_sizes", "tell_revisions", b"tell_revisions", "ttl_ms", b"ttl_ms", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -816,16 +824,22 @@ class GetCommand(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     KEYS_FIELD_NUMBER: _builtins.int
+    EACH_FIELD_NUMBER: _builtins.int
+    each: _builtins.bool
+    """A run of statements of one key each, over one snapshot: the rows are those of the keys that are there, in order. A
+    missing one fails alone (ON_ERROR_CONTINUE: Done.errors) or ends the run (ON_ERROR_STOP, and in a transaction).
+    """
     @_builtins.property
     def keys(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
         self,
         *,
         keys: _abc.Iterable[_builtins.str] | None = ...,
+        each: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["keys", b"keys"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["each", b"each", "keys", b"keys"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1619,6 +1633,60 @@ class DropNamespaceCommand(_message.Message):
 Global___DropNamespaceCommand: _TypeAlias = DropNamespaceCommand  # noqa: Y015
 
 @_typing.final
+class WatchCommand(_message.Message):
+    """WATCH: rows `event`, `revision`, `key`, `old_value`, `value`, `by`. The events of a commit are in the order of their
+    keys (of what expired in one commit, in the order in which it did), and a key has at most one in a commit: (revision,
+    key) is a place to which a watch can come back.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    INITIAL_FIELD_NUMBER: _builtins.int
+    FROM_REVISION_FIELD_NUMBER: _builtins.int
+    AFTER_KEY_FIELD_NUMBER: _builtins.int
+    STORE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """Empty for the namespace in use."""
+    initial: _builtins.bool
+    """First an INITIAL for each matching pair as it was at `from_revision` (else at the newest revision), then LIVE."""
+    from_revision: _builtins.int
+    """Every change after this revision; without it, after the newest one. 22023 for one in the future, 72000 for one whose
+    history is gone.
+    """
+    after_key: _builtins.str
+    """To go on behind this key: of the initial pairs with `initial`, else of the commit `from_revision`."""
+    store: _builtins.str
+    """What the watch that is taken up again was told (Progress): if the store is another by now 72000, if the namespace is
+    3F000.
+    """
+    since: _builtins.int
+    @_builtins.property
+    def where(self) -> Global___Expression: ...
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        where: Global___Expression | None = ...,
+        initial: _builtins.bool = ...,
+        from_revision: _builtins.int | None = ...,
+        after_key: _builtins.str = ...,
+        store: _builtins.str = ...,
+        since: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_from_revision", b"_from_revision", "from_revision", b"from_revision", "where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_from_revision", b"_from_revision", "after_key", b"after_key", "from_revision", b"from_revision", "initial", b"initial", "namespace", b"namespace", "since", b"since", "store", b"store", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__from_revision: _TypeAlias = _typing.Literal["from_revision"]  # noqa: Y015
+    _WhichOneofArgType__from_revision: _TypeAlias = _typing.Literal["_from_revision", b"_from_revision"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__from_revision) -> _WhichOneofReturnType__from_revision | None: ...
+
+Global___WatchCommand: _TypeAlias = WatchCommand  # noqa: Y015
+
+@_typing.final
 class TextCommand(_message.Message):
     """One or more statements as text, with parameters: all that a client without a parser needs. The server walks the same
     road as the clients' own parsers: parse, compile, carry out. Statements about the client's files are refused (0A000).
@@ -1671,6 +1739,7 @@ class Response(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     DONE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     id: _builtins.int
     last: _builtins.bool
     statement: _builtins.int
@@ -1682,6 +1751,10 @@ class Response(_message.Message):
     def done(self) -> Global___Done: ...
     @_builtins.property
     def error(self) -> Global___Error: ...
+    @_builtins.property
+    def progress(self) -> Global___Progress:
+        """Of a watch: with its header, with the last rows of what it shows together, and by itself when nothing happens."""
+
     def __init__(
         self,
         *,
@@ -1692,16 +1765,54 @@ class Response(_message.Message):
         rows: Global___Rows | None = ...,
         done: Global___Done | None = ...,
         error: Global___Error | None = ...,
+        progress: Global___Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "error", b"error", "outcome", b"outcome", "rows", b"rows", "rows_header", b"rows_header"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "error", b"error", "outcome", b"outcome", "progress", b"progress", "rows", b"rows", "rows_header", b"rows_header"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "error", b"error", "id", b"id", "last", b"last", "outcome", b"outcome", "rows", b"rows", "rows_header", b"rows_header", "statement", b"statement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["done", b"done", "error", b"error", "id", b"id", "last", b"last", "outcome", b"outcome", "progress", b"progress", "rows", b"rows", "rows_header", b"rows_header", "statement", b"statement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_outcome: _TypeAlias = _typing.Literal["done", "error"]  # noqa: Y015
     _WhichOneofArgType_outcome: _TypeAlias = _typing.Literal["outcome", b"outcome"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_outcome) -> _WhichOneofReturnType_outcome | None: ...
 
 Global___Response: _TypeAlias = Response  # noqa: Y015
+
+@_typing.final
+class Progress(_message.Message):
+    """How far a watch has come: whoever keeps the last one, and has taken in all rows up to it, can go on from there."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORE_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    INITIAL_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    store: _builtins.str
+    """Drawn when the store was made; a copy has another. Revisions of two stores have nothing to do with each other."""
+    since: _builtins.int
+    """The revision in which the namespace was created; 0 if it does not exist yet."""
+    revision: _builtins.int
+    """Everything up to this revision has been sent; with `initial`, nothing but some of the pairs as they were then."""
+    initial: _builtins.bool
+    key: _builtins.str
+    """If not empty: of the pairs, or of the commit `revision`, only what comes up to this key (WatchCommand.after_key)."""
+    def __init__(
+        self,
+        *,
+        store: _builtins.str = ...,
+        since: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        initial: _builtins.bool = ...,
+        key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["initial", b"initial", "key", b"key", "revision", b"revision", "since", b"since", "store", b"store"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class RowsHeader(_message.Message):
@@ -1761,6 +1872,7 @@ class Done(_message.Message):
     COMPLETED_FIELD_NUMBER: _builtins.int
     ERRORS_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
+    REVISIONS_FIELD_NUMBER: _builtins.int
     row_count: _builtins.int
     """Pairs changed by a write, rows returned by a read; -1 where neither makes sense."""
     revision: _builtins.int
@@ -1769,13 +1881,17 @@ class Done(_message.Message):
     namespace: _builtins.str
     """The namespace in use after a USE."""
     completed: _builtins.int
-    """A run of writes: statements carried out, failed ones not counted."""
+    """A run of statements: those carried out, failed ones not counted."""
     failed: _builtins.int
     @_builtins.property
     def notices(self) -> _containers.RepeatedCompositeFieldContainer[Global___Notice]: ...
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___Error]:
-        """A run of writes with ON_ERROR_CONTINUE: what failed, each with its `statement`; at most 100, `failed` counts all."""
+        """A run with ON_ERROR_CONTINUE: what failed, each with its `statement`; at most 100, `failed` counts all."""
+
+    @_builtins.property
+    def revisions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """A run of writes that asked for it: the revision of each statement that was carried out, in order."""
 
     def __init__(
         self,
@@ -1788,10 +1904,11 @@ class Done(_message.Message):
         completed: _builtins.int = ...,
         errors: _abc.Iterable[Global___Error] | None = ...,
         failed: _builtins.int = ...,
+        revisions: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "errors", b"errors", "failed", b"failed", "namespace", b"namespace", "notices", b"notices", "revision", b"revision", "row_count", b"row_count", "transaction", b"transaction"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed", b"completed", "errors", b"errors", "failed", b"failed", "namespace", b"namespace", "notices", b"notices", "revision", b"revision", "revisions", b"revisions", "row_count", b"row_count", "transaction", b"transaction"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -64,6 +64,11 @@ class KvqlStub:
                 request_serializer=kvql_dot_v1_dot_kvql__pb2.Request.SerializeToString,
                 response_deserializer=kvql_dot_v1_dot_kvql__pb2.Response.FromString,
                 _registered_method=True)
+        self.Watch = channel.unary_stream(
+                '/kvql.v1.Kvql/Watch',
+                request_serializer=kvql_dot_v1_dot_kvql__pb2.Request.SerializeToString,
+                response_deserializer=kvql_dot_v1_dot_kvql__pb2.Response.FromString,
+                _registered_method=True)
 
 
 class KvqlServicer:
@@ -112,6 +117,15 @@ class KvqlServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Watch(self, request, context):
+        """One WATCH, as a command or as text: its events as they happen, until the client cancels the call. Without an end of
+        its own; it ends with an error: 28000 with its token, 57P01 with the server (both: ask again, from the last
+        Progress), 3F000 with the namespace, 72000 where it fell behind.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_KvqlServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -142,6 +156,11 @@ def add_KvqlServicer_to_server(servicer, server):
             ),
             'Select': grpc.unary_stream_rpc_method_handler(
                     servicer.Select,
+                    request_deserializer=kvql_dot_v1_dot_kvql__pb2.Request.FromString,
+                    response_serializer=kvql_dot_v1_dot_kvql__pb2.Response.SerializeToString,
+            ),
+            'Watch': grpc.unary_stream_rpc_method_handler(
+                    servicer.Watch,
                     request_deserializer=kvql_dot_v1_dot_kvql__pb2.Request.FromString,
                     response_serializer=kvql_dot_v1_dot_kvql__pb2.Response.SerializeToString,
             ),
@@ -306,6 +325,33 @@ class Kvql:
             request,
             target,
             '/kvql.v1.Kvql/Select',
+            kvql_dot_v1_dot_kvql__pb2.Request.SerializeToString,
+            kvql_dot_v1_dot_kvql__pb2.Response.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Watch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/kvql.v1.Kvql/Watch',
             kvql_dot_v1_dot_kvql__pb2.Request.SerializeToString,
             kvql_dot_v1_dot_kvql__pb2.Response.FromString,
             options,

@@ -59,6 +59,11 @@ class KvqlStub:
     """
     Select: _grpc.UnaryStreamMultiCallable[_kvql_pb2.Request, _kvql_pb2.Response]
     """One request whose rows come in chunks. Writes are refused."""
+    Watch: _grpc.UnaryStreamMultiCallable[_kvql_pb2.Request, _kvql_pb2.Response]
+    """One WATCH, as a command or as text: its events as they happen, until the client cancels the call. Without an end of
+    its own; it ends with an error: 28000 with its token, 57P01 with the server (both: ask again, from the last
+    Progress), 3F000 with the namespace, 72000 where it fell behind.
+    """
 
 @_typing.type_check_only
 class KvqlAsyncStub(KvqlStub):
@@ -77,6 +82,11 @@ class KvqlAsyncStub(KvqlStub):
     """
     Select: _aio.UnaryStreamMultiCallable[_kvql_pb2.Request, _kvql_pb2.Response]  # type: ignore[assignment]
     """One request whose rows come in chunks. Writes are refused."""
+    Watch: _aio.UnaryStreamMultiCallable[_kvql_pb2.Request, _kvql_pb2.Response]  # type: ignore[assignment]
+    """One WATCH, as a command or as text: its events as they happen, until the client cancels the call. Without an end of
+    its own; it ends with an error: 28000 with its token, 57P01 with the server (both: ask again, from the last
+    Progress), 3F000 with the namespace, 72000 where it fell behind.
+    """
 
 class KvqlServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -128,5 +138,16 @@ class KvqlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_kvql_pb2.Response], _abc.AsyncIterator[_kvql_pb2.Response]]:
         """One request whose rows come in chunks. Writes are refused."""
+
+    @_abc_1.abstractmethod
+    def Watch(
+        self,
+        request: _kvql_pb2.Request,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_kvql_pb2.Response], _abc.AsyncIterator[_kvql_pb2.Response]]:
+        """One WATCH, as a command or as text: its events as they happen, until the client cancels the call. Without an end of
+        its own; it ends with an error: 28000 with its token, 57P01 with the server (both: ask again, from the last
+        Progress), 3F000 with the namespace, 72000 where it fell behind.
+        """
 
 def add_KvqlServicer_to_server(servicer: KvqlServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

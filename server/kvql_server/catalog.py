@@ -80,6 +80,12 @@ class Catalog:
         key = NAMESPACE + name
         return self._decode(key, await transaction.get(SYSTEM_NAMESPACE, key), Namespace)
 
+    async def since(self, transaction: Transaction, name: str) -> int:
+        """The first revision that may be one of the namespace, by which it is told from earlier ones of its name; 0 if
+        there is none."""
+        record = await self.namespace(transaction, name)
+        return 0 if record is None else record.since + 1
+
     async def user(self, transaction: Transaction, name: str) -> User | None:
         key = USER + name
         return self._decode(key, await transaction.get(SYSTEM_NAMESPACE, key), User)

@@ -11,21 +11,26 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any, Final
 
+from kvql import errors
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import text
 from kvql_server.auth import LOCAL
 from kvql_server.clock import SystemClock
 from kvql_server.engines import base
-from kvql_server.executor import Executor, Lane, Pages, Work, engine_error, step
+from kvql_server.executor import Executor, Lane, Pages, Watching, Work, engine_error, step
+from kvql_server.executor.watcher import Shown, Watcher
 
 MEMORY: Final = ":memory:"
 START_NAMESPACE: Final = "main"
 TICK_STATEMENTS: Final = 64
 """``tick`` asks the clock and a few queues; once in so many statements is often enough in process."""
+TICK_S: Final = 0.1
+"""And for who watches: nobody else may be there to carry out what expires."""
 
 
 class _Shared:
@@ -37,6 +42,13 @@ class _Shared:
         step(self.executor.start())
         self.lock = threading.RLock()
         self.users = 0
+
+    def sync(self, revision: int) -> None:
+        """Wait until ``revision`` is durable."""
+        try:
+            self.engine.sync(revision)
+        except base.EngineError as e:
+            raise engine_error(e) from e
 
 
 _open: dict[str, _Shared] = {}
@@ -72,7 +84,6 @@ def open_folder(target: str) -> LocalStore:
 
 
 def _open_engine(place: str, clock: SystemClock) -> Any:
-    from kvql import errors
     from kvql_server.engines.hashtable import HashTableEngine
 
     try:
@@ -150,11 +161,17 @@ class LocalSession:
                 if work.revision:
                     self._sync(work.revision)
 
+    def watch(self, request: pb.Request) -> tuple[Result, LocalWatch]:
+        """Begin a WATCH: its columns, and where its events come from."""
+        shared = self._shared
+        work = self._work = shared.executor.work(request.deadline_ms)
+        with shared.lock:
+            result = step(shared.executor.execute(request, self._lane, self._principal, work))
+        assert isinstance(result.rows, Watching)
+        return result, LocalWatch(shared, result.rows.watcher, work)
+
     def _sync(self, revision: int) -> None:
-        try:
-            self._shared.engine.sync(revision)
-        except base.EngineError as e:
-            raise engine_error(e) from e
+        self._shared.sync(revision)
 
     def _tick(self) -> None:
         self._ticks += 1
@@ -169,6 +186,9 @@ class LocalSession:
 
     def _settle(self, results: list[Result]) -> list[Result]:
         for result in results:
+            if isinstance(result.rows, Watching):
+                result.rows.close()
+                raise errors.error(errors.NOT_SUPPORTED, "a watch in process is begun by watch()")
             if isinstance(result.rows, Pages):
                 result.rows = self._rows(result.rows)
         return results
@@ -188,9 +208,44 @@ class LocalSession:
     def cancel(self) -> None:
         """Stop what is being carried out or read (57014); safe from a signal handler and from other threads."""
         if self._work is not None:
-            self._work.cancelled = True
+            self._work.cancel()
 
     def close(self) -> None:
         """Roll back what is open. Repeatable."""
         with self._shared.lock:
             self._lane.rollback()
+
+
+class LocalWatch:
+    """A watch in process. It uses the store under the lock, as statements do, and waits without it; so it needs an
+    event loop, but any will do: also one that runs only while somebody asks for events."""
+
+    def __init__(self, shared: _Shared, watcher: Watcher, work: Work) -> None:
+        self._shared = shared
+        self._watcher = watcher
+        self._work = work
+        self._ticked_s = 0.0
+        self.start = watcher.start
+
+    async def page(self) -> Shown:
+        """The next rows, or how far the watch has come. Raises what ends it."""
+        shared = self._shared
+        while True:
+            with shared.lock:
+                if time.monotonic() - self._ticked_s > TICK_S:
+                    shared.engine.tick()
+                    self._ticked_s = time.monotonic()
+                shown = step(self._watcher.page())
+                if shown is not None:
+                    shared.sync(self._work.revision)
+                    return shown
+            await self._watcher.wait(TICK_S)
+
+    def cancel(self) -> None:
+        """Let it end with 57014; safe from a signal handler and from other threads."""
+        self._work.cancel()
+
+    def close(self) -> None:
+        """Let go of the store. Repeatable."""
+        with self._shared.lock:
+            self._watcher.close()

@@ -55,7 +55,14 @@ class Settings:
     """Of one session; the server stops reading from a session that has more."""
     lanes_max: int = 4_096
     """Lanes of one session that hold state (a namespace in use, a transaction)."""
-    calls_max: int = 2_000
+    watches_max: int = 2_000
+    """Of all clients at once."""
+    watches_per_user_max: int = 1_000
+    watches_per_session_max: int = 64
+    """On the lanes of one session; a call of its own counts as a session."""
+    watch_progress_s: float = 10.0
+    """How often a watch to which nothing happens is told how far the store has come."""
+    calls_max: int = 5_000
     """Calls of all clients at once, sessions included."""
     login_threads: int = 2
     login_queue_max: int = 64

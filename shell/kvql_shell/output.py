@@ -7,11 +7,11 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TextIO, cast
 
-from kvql import ast
+from kvql import ast, errors
 from kvql.errors import Error
 from kvql.result import Notice, Result
 from kvql.span import Position
@@ -77,6 +77,20 @@ class Output:
         for notice in result.notices:
             self.notice(notice)
 
+    def events(self, result: Result, interrupted: Callable[[], object]) -> None:
+        """Write the events of a watch as they come, until it is interrupted: that is its end, and no error."""
+        from kvql_shell.render.live import Live
+
+        assert result.columns is not None
+        live = Live(self.form, [column.name for column in result.columns], self.out, self.style)
+        try:
+            live.write(pages(result.rows))
+        except Error as e:
+            if e.sqlstate != errors.CANCELLED or not interrupted():
+                raise
+        finally:
+            live.finish()
+
     @property
     def tells_writes(self) -> bool:
         """Does a statement without rows leave a line?"""
@@ -119,6 +133,17 @@ class Output:
             shown = f"{screen.BOLD}{color}{word}{screen.RESET}{shown[len(word) :]}"
         self.err.write(shown + "\n")
         self.err.flush()
+
+
+def pages(rows: Any) -> Iterator[Sequence[Any]]:
+    """The rows of a result as they come; those that are here already are one page."""
+    more = getattr(rows, "more", None)
+    if more is None:
+        if rows := list(rows):
+            yield rows
+        return
+    while page := more():
+        yield page
 
 
 class _Harmless:

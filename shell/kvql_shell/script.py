@@ -143,6 +143,11 @@ class Runner:
 
     def _answer(self, statement: ast.Statement | None, result: Result, interrupt: Interrupt, size: int = 1) -> None:
         """Tell what a statement did, or ``size`` of them."""
+        if isinstance(statement, ast.Watch):
+            if self.progress is not None:
+                self.progress.clear()
+            self.output.events(result, lambda: interrupt.count)
+            return
         if result.columns is not None or result.notices or self.output.messages:
             if self.progress is not None:
                 self.progress.clear()

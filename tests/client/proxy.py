@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+import time
 
 
 class Proxy:
     """Listens on ``port`` and passes bytes on to ``target`` (another port of this machine)."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, delay_s: float = 0) -> None:
+        """``delay_s``: how long what the server says is on its way."""
         self.target = target
+        self.delay_s = delay_s
         self.answers = threading.Event()
         """While it is not set, what the server says waits here."""
         self.answers.set()
@@ -42,6 +45,7 @@ class Proxy:
             while data := source.recv(65536):
                 if answers:
                     self.answers.wait()
+                    time.sleep(self.delay_s)
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

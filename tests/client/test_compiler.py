@@ -274,11 +274,22 @@ def test_trees_made_by_hand_are_checked() -> None:
     assert decode_values(big.write.values) == [Decimal(2**70), 1]
 
 
+def test_watch() -> None:
+    everything = compile_statement(ast.Watch())
+    assert everything.watch == pb.WatchCommand() and everything.WhichOneof("command") == "watch"
+    condition = ast.Compare(">", ast.Column(("value",)), P("n"))
+    statement = ast.Watch(N("shop"), condition, True, P("r"))
+    command = compile_statement(statement, {"n": 5, "r": 12}).watch
+    assert (command.namespace, command.initial, command.from_revision) == ("shop", True, 12)
+    assert command.HasField("where")
+    assert compile_statement(ast.Watch(from_revision=L(0))).watch.HasField("from_revision")
+    assert refusal(ast.Watch(from_revision=L("x"))).sqlstate == "22023"
+
+
 # ── what is not carried out ───────────────────────────────────────────────────────────────────────────────────────
 
 SPAN = Span(3, 9)
 LATER: list[ast.Statement] = [
-    ast.Watch(span=SPAN),
     ast.CreateUser(N("u"), L("p"), span=SPAN),
     ast.AlterUser(N("u"), L("p"), span=SPAN),
     ast.DropUser(N("u"), span=SPAN),
@@ -333,7 +344,7 @@ def test_every_statement_of_the_language_is_compiled_or_refused_by_name() -> Non
     compiled = {
         ast.Put, ast.Upsert, ast.UpdateKey, ast.Get, ast.Has, ast.DeleteKeys, ast.Count, ast.ShowKeys, ast.ShowData,
         ast.ShowNamespaces, ast.Use, ast.Expire, ast.Persist, ast.Select, ast.Begin, ast.Commit, ast.Rollback,
-        ast.Savepoint, ast.Release, ast.Assert, ast.CreateNamespace,
+        ast.Savepoint, ast.Release, ast.Assert, ast.Watch, ast.CreateNamespace,
         ast.DropNamespace, ast.Insert, ast.Update, ast.Delete, ast.Truncate, ast.Describe, ast.Explain, ast.DryRun,
         ast.Restore, ast.AlterNamespace,
     }  # fmt: skip

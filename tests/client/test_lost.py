@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 import kvql.aio
 from kvql import ast, errors
 from kvql.client import Client, connect
+from kvql.transport.target import parse_target
+from kvql.transport.wire import Access, WireTransport
 from kvql.v1 import kvql_pb2 as pb
 from tests.client.faulty import FaultyServer
+from tests.servers import ADMIN, PASSWORD, Server
 
 L, P = ast.Literal, ast.Param
 GET = ast.Get((L("a"),))
@@ -220,11 +225,28 @@ def test_tasks_share_batches(faulty: FaultyServer) -> None:
                     await con.execute(put(f"k{number}-{i}", i))
 
             await asyncio.gather(*(task(n) for n in range(64)))
+            assert (await con.execute(ast.Count())).rows == [(641,)]
             return faulty.service.batches - before[0], faulty.service.requests - before[1]
 
     batches, requests = asyncio.run(main())
-    assert requests == 640
-    assert batches <= 64, "ten round trips and the odd straggler, not 640"
+    assert batches <= 65, "ten round trips and the odd straggler, not 640"
+    assert requests <= 65, "the puts of a batch are one request"
+
+
+def test_points_of_a_broken_connection(faulty: FaultyServer) -> None:
+    async def main() -> None:
+        async with kvql.aio.connect(faulty.url, password="secret", insecure=True) as con:
+            await con.execute(put("a", 1))
+            faulty.service.cut_after = Once("write")
+            tasks = [con.execute(put(f"k{i}", i)) for i in range(3)] + [con.execute(GET) for _ in range(3)]
+            outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+            unknown = outcomes[:3]
+            assert [e.sqlstate for e in unknown if isinstance(e, errors.Error)] == ["40003"] * 3, outcomes
+            assert len({id(e) for e in unknown}) == 3, "each has an error of its own"
+            assert [r.rows for r in outcomes[3:]] == [[("a", 1)]] * 3, "reads are repeated"  # type: ignore[union-attr]
+            assert (await con.execute(ast.Count())).rows == [(4,)], "the puts happened, once"
+
+    asyncio.run(main())
 
 
 def test_tasks_are_told_apart_when_a_connection_breaks(faulty: FaultyServer) -> None:
@@ -259,3 +281,26 @@ def test_inside_a_transaction_rows_are_kept_for_later(faulty: FaultyServer, clie
     client.run(put("new", 1))
     assert len([first, *rows]) == 5_000
     client.run(ast.Commit())
+
+
+async def test_a_call_that_is_lost_leaves_the_connection_alone_that_another_is_making(tmp_path: Path) -> None:
+    """Two calls find the server gone; the one that comes later must not take away what the other waits for."""
+    server = Server(tmp_path / "server", engine="memory").start()
+    target = parse_target(f"kvql://{ADMIN}@localhost:{server.port}")
+    access = Access(target=target, user=ADMIN, password=PASSWORD, ca=str(server.ca), insecure=False, timeout_s=1.0)
+    transport = await WireTransport.open(access, "")
+    stub, _ = await transport.ready()
+    server.kill()
+    dual = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if dual else socket.AF_INET
+    with socket.create_server(("", server.port), family=family, dualstack_ipv6=dual):  # and never says a word
+        while transport._channel.is_ready:
+            await asyncio.sleep(0.01)
+        making = asyncio.create_task(transport.ready())
+        await asyncio.sleep(0.2)
+        await transport.lost(stub)
+        with pytest.raises(kvql.Error) as caught:
+            await making
+    assert caught.value.sqlstate == "08001"
+    await transport.close()
+    server.stop()

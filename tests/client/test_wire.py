@@ -18,6 +18,7 @@ import pytest
 import kvql
 import kvql.aio
 from kvql.client import connect
+from tests.client.proxy import Proxy
 from tests.servers import ADMIN, BIN, PASSWORD, Server
 
 
@@ -32,6 +33,17 @@ def refused(url: str, **options: Any) -> kvql.Error:
     with pytest.raises(kvql.Error) as caught:
         kvql.connect(url, **options)
     return caught.value
+
+
+def test_a_server_far_away(shared: Server) -> None:
+    """Every answer takes as long as to the other side of the earth and back, those of the TLS handshake too."""
+    proxy = Proxy(shared.port, delay_s=0.3)
+    try:
+        url = f"kvql://{ADMIN}@localhost:{proxy.port}/far"
+        with kvql.connect(url, password=PASSWORD, ca=str(shared.ca), autocommit=True) as connection:
+            assert connection.execute("SELECT 1").fetchall() == [(1,)]
+    finally:
+        proxy.close()
 
 
 def test_ways_not_to_get_in(shared: Server, tmp_path: Path) -> None:

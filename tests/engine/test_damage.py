@@ -13,11 +13,14 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from kvql_server.clock import ManualClock
 from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, record
+from kvql_server.engines.hashtable.files import OsFiles
+from kvql_server.tools.examine import examine
 
 from kvql.values import Json
 from tests.stores import RECORDS, abandon, commit, ends, expected, log_of, state_of, step
@@ -289,7 +292,7 @@ def test_a_checkpoint_never_swallows_an_expiry(tmp_path: Path) -> None:
     again.close_now()
 
 
-def test_a_run_of_puts_leaves_the_bytes_of_single_commits(tmp_path: Path) -> None:
+def test_a_run_of_puts_is_one_record_and_as_many_commits(tmp_path: Path) -> None:
     values = [1, "two", Decimal("3.50"), None, Json('{"a": 1}'), b"\x00", 2.5, True, -(2**63), "é" * 40_000]
     keys = [f"k{n}" for n in range(len(values))]
     for quick in (True, False):
@@ -303,14 +306,59 @@ def test_a_run_of_puts_leaves_the_bytes_of_single_commits(tmp_path: Path) -> Non
                     [Transaction((), [Put("a", k, v)], "ann", "why") for k, v in zip(keys, values, strict=True)]
                 )
             )
+        commit(engine, Put("a", "after", 1))
         state = state_of(engine)
         engine.close_now()
+        (log,) = (tmp_path / str(quick)).glob("log-*.kvl")
+        assert len(ends(log.read_bytes())) == (3 if quick else len(keys) + 2), "and the closing"
+        seen = examine(OsFiles(), str(tmp_path / str(quick)))
+        assert not seen.findings and seen.revision == len(keys) + 1
         again = HashTableEngine.open(tmp_path / str(quick), clock=clock)
-        assert state_of(again) == state == dict(zip(keys, values, strict=True))
+        assert state_of(again) == state == dict(zip([*keys, "after"], [*values, 1], strict=True))
+        entries = step(again.snapshot().get_many("a", keys))
+        assert [(e.revision, e.version, e.updated_by, e.comment) for e in entries if e is not None] == [
+            (n, 1, "ann", "why") for n in range(1, len(keys) + 1)
+        ]
         again.close_now()
-    assert record.encode_puts(base.PutRun("a", keys, values, "ann", "why")) == record.encode_transactions(
-        [Transaction((), [Put("a", k, v)], "ann", "why") for k, v in zip(keys, values, strict=True)]
-    )
+
+
+def test_a_run_longer_than_a_record(tmp_path: Path) -> None:
+    count = record.RUN_MAX + 2
+    engine = HashTableEngine.open(tmp_path)
+    assert step(engine.commit_puts(base.PutRun("a", [f"k{n}" for n in range(count)], list(range(count))))) == 1
+    engine.close_now()
+    (log,) = tmp_path.glob("log-*.kvl")
+    assert len(ends(log.read_bytes())) == 3, "two, and the closing"
+    seen = examine(OsFiles(), str(tmp_path))
+    assert not seen.findings and seen.revision == count
+    again = HashTableEngine.open(tmp_path)
+    assert again.status()["revision"] == again.status()["pairs"] == count
+    again.close_now()
+
+
+def test_what_is_no_run_of_puts(tmp_path: Path) -> None:
+    """Whole records that no release writes: refused by name and place, not half carried out."""
+    good = msgspec.msgpack.encode(("ann", "", "a", ["k", "l"], [1, 2]))
+    bad = {
+        "a run of 3 puts holds 2": (good, 3),
+        "as many values as keys": (msgspec.msgpack.encode(("ann", "", "a", ["k"], [])), 1),
+        "not text": (msgspec.msgpack.encode(("ann", "", "a", [1], [1])), 1),
+        "a key twice": (msgspec.msgpack.encode(("ann", "", "a", ["k", "k"], [1, 1])), 2),
+        "cannot be read": (msgspec.msgpack.encode(("ann", "")), 1),
+    }
+    for number, (why, (payload, size)) in enumerate(bad.items()):
+        folder = tmp_path / str(number)
+        engine = HashTableEngine.open(folder)
+        log = engine._log
+        data, log.crc = record.frame(record.PUTS, log.epoch, log.crc, 1, 0, engine._clock.now(), payload, size)
+        log.segment.reserve(len(data))
+        log.append(data, size)
+        log.flush()
+        abandon(engine)
+        engine._lock.release()
+        with pytest.raises(base.Corrupted, match=why):
+            HashTableEngine.open(folder)
+        assert any(why in finding.reason for finding in examine(OsFiles(), str(folder)).findings)
 
 
 def test_a_segment_that_lost_all_its_records(tmp_path: Path) -> None:
@@ -328,3 +376,19 @@ def test_a_segment_that_lost_all_its_records(tmp_path: Path) -> None:
     os.truncate(first, record.SEGMENT_HEADER_BYTES)
     with pytest.raises(base.Corrupted, match=rf"{second.name} is damaged at offset 32: .*revision 4 .* revision 2"):
         HashTableEngine.open(folder)
+
+
+def test_a_snapshot_outlives_two_truncations(tmp_path: Path) -> None:
+    """The table that came between them was seen by nobody; the one before it is."""
+    engine = HashTableEngine.open(tmp_path)
+    commit(engine, Put("a", "k", 1))
+    snapshot = engine.snapshot()
+    commit(engine, base.Clear("a"), Put("a", "k", 2))
+    commit(engine, base.Clear("a"))
+    table = snapshot.table("a")
+    assert table is not None and [key for key, _ in table.page("", None, "key", 9, 1, 0)[0]] == ["k"]
+    assert state_of(engine) == {}
+    snapshot.close()
+    engine.tick()
+    assert engine._store.tables["a"].older is None
+    engine.close_now()

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import kvql
+from kvql import ast
 from kvql.errors import Error
 from kvql.result import Result, ResultColumn
 from kvql.values import Json
@@ -171,6 +172,10 @@ def _execute(connection: Any, text: str, parameters: dict[str, Any] | None) -> B
     block = Block(text)
     try:
         (statement,) = kvql.parse(text)
+        if isinstance(statement, ast.Watch):
+            output.events(Result(columns=WATCH, rows=_events(connection, text, parameters)), lambda: False)
+            block.rows, block.errors = out.getvalue(), notices.getvalue()
+            return block
         cursor = connection.execute(text, parameters)
         columns = None if cursor.description is None else tuple(ResultColumn(d[0]) for d in cursor.description)
         rows = () if columns is None else map(_as_stored, cursor)
@@ -184,6 +189,20 @@ def _execute(connection: Any, text: str, parameters: dict[str, Any] | None) -> B
         output.error(e.at(None, text))
     block.errors = notices.getvalue()
     return block
+
+
+WATCH = tuple(map(ResultColumn, ("event", "revision", "key", "old_value", "value", "by")))
+
+
+def _events(connection: Any, text: str, parameters: dict[str, Any] | None) -> list[tuple[Any, ...]]:
+    """What a watch shows of what has happened already: it has no end, and a transcript must."""
+    if connection.transaction_state != "none":
+        connection.execute(text, parameters)  # which refuses it; a watch apart would have nothing to do with this
+    watch = connection.watch(text, parameters, timeout=0.3)
+    try:
+        return [_as_stored(event) for event in watch]
+    finally:
+        watch.close()
 
 
 def _as_stored(row: tuple[Any, ...]) -> tuple[Any, ...]:

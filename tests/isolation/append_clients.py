@@ -12,9 +12,11 @@ import random
 from collections.abc import Awaitable, Callable, Generator
 from typing import Any, Final
 
+import kvql
 from kvql.errors import Error
 from tests.isolation.appends import Append, Read, Transaction
 from tests.isolation.stores import Store
+from tests.servers import ADMIN, PASSWORD, Server
 
 KEYS: Final = 4
 GROUPS: Final = 3
@@ -297,3 +299,40 @@ async def _carry_out(lane: Any, running: Generator[Step, Rows, None]) -> None:
                 statement = running.send(rows)
     except StopIteration:
         return
+
+
+async def over_killed_server(server: Server, history: History, count: int, seed: int) -> int:
+    """The same, each task with a connection of its own, while the server is killed and started again and again; how
+    often that was."""
+    rng = random.Random(seed)
+    finished = asyncio.Event()
+    kills = 0
+
+    async def connect() -> Any:
+        while True:
+            url = f"kvql://{ADMIN}@localhost:{server.port}/t"
+            try:
+                return Lane(await kvql.aio.connect(url, password=PASSWORD, ca=str(server.ca), timeout=5))
+            except Error as e:
+                if e.sqlstate not in GONE:
+                    raise
+                await asyncio.sleep(0.02)
+
+    async def kill() -> None:
+        nonlocal kills
+        while not finished.is_set():
+            wanted = len(history.transactions) + rng.randrange(50, 400)
+            while len(history.transactions) < wanted and not finished.is_set():
+                await asyncio.sleep(0.005)
+            if not finished.is_set():
+                server.kill()
+                kills += 1
+                await asyncio.to_thread(server.start)
+
+    killer = asyncio.create_task(kill())
+    try:
+        await over_network(connect, history, count, seed, tasks=8)
+    finally:
+        finished.set()
+        await killer
+    return kills

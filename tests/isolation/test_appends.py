@@ -16,7 +16,7 @@ from kvql_server.engines.hashtable.store import Store as Tables
 from kvql_server.engines.memory import MemoryEngine
 
 import kvql
-from tests.isolation.append_clients import History, Lane, in_turns, over_network
+from tests.isolation.append_clients import History, Lane, in_turns, over_killed_server, over_network
 from tests.isolation.appends import check
 from tests.isolation.stores import ENGINES, open_store
 from tests.servers import ADMIN, PASSWORD, Server
@@ -66,6 +66,19 @@ def test_concurrent_clients_over_tls(engine: str, server_of: Callable[[str], Ser
     anomalies = check(history.transactions)
     assert not anomalies, shown(anomalies)
     assert sum(t.outcome == "committed" for t in history.transactions) > 400
+
+
+def test_across_kills(tmp_path: Path) -> None:
+    """Some COMMITs have no answer; what was acknowledged is there, in an order that explains every read."""
+    print(f"seed {SEED}")
+    server, history = Server(tmp_path / "server", arguments=("--checkpoint-interval", "0.2")).start(), History()
+    try:
+        kills = asyncio.run(over_killed_server(server, history, 800, SEED))
+    finally:
+        server.stop()
+    anomalies = check(history.transactions)
+    assert not anomalies, shown(anomalies)
+    assert kills > 0 and any(t.outcome == "unknown" for t in history.transactions), "no kill met a transaction"
 
 
 # ── a store that does not validate ────────────────────────────────────────────────────────────────────────────────

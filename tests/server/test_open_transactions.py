@@ -187,6 +187,28 @@ def test_a_time_to_live_counts_from_the_statement(tmp_path: Path, default: bool)
     engine.close_now()
 
 
+@pytest.mark.parametrize("kind", ["memory", "hashtable"])
+def test_what_was_over_at_begin_is_no_conflict(kind: str, tmp_path: Path) -> None:
+    """The store may carry an expiry out late; who begins after it was due has never seen the pair."""
+    clock = ManualClock()
+    engine: Any = MemoryEngine(clock) if kind == "memory" else HashTableEngine.open(tmp_path, clock=clock)
+    (connection,) = connections(engine, 1, clock=clock)
+    connection.execute("CREATE NAMESPACE t")
+    connection.execute("PUT a 1, b 2")
+    connection.execute("EXPIRE a 1s")
+    clock.advance(1)
+    connection.execute("BEGIN")
+    assert connection.execute("SELECT key, value FROM t").fetchall() == [("b", 2)]
+    connection.execute("UPDATE t SET value = 3")
+    connection.execute("COMMIT")
+    connection.execute("EXPIRE b 1s")
+    connection.execute("BEGIN")
+    connection.execute("UPDATE t SET value = 4")
+    clock.advance(1)
+    assert refused(connection, "COMMIT") == "40001", "but what is over at COMMIT is one"
+    step(engine.close())
+
+
 # ── how it ends without COMMIT ────────────────────────────────────────────────────────────────────────────────────
 
 CLIENT = """

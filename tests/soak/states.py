@@ -14,10 +14,10 @@ def soak(seconds: float, seed: int) -> str:
     counts: list[Counts] = []
     while not counts or time.monotonic() < ends:
         # the whole of a long workload takes a minute, so a short turn takes a choice of a short one
-        steps = rng.choice((24, 40, 40, 60)) if seconds > 30 else 24
+        steps = rng.choice((24, 40, 40, 60)) if seconds >= 60 else 24
         for mode in ("always", "interval", "checkpoint"):
             workload = rng.randrange(2**32)
-            counts.append(explore(workload, mode, steps, whole=seconds > 30))
+            counts.append(explore(workload, mode, steps, whole=seconds >= 60))
             print(f"seed {workload}, {steps} steps, sync {mode}: {counts[-1]}", flush=True)
             if time.monotonic() >= ends:
                 break

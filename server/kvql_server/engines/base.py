@@ -318,6 +318,14 @@ class Engine(Protocol):
 
     in_process: bool
 
+    @property
+    def store_id(self) -> str:
+        """Drawn when the store was made; a copy has another. Revisions of different stores do not compare."""
+
+    @property
+    def shown_revision(self) -> int:
+        """What is durable up to here, and no more, is shown to those who watch."""
+
     def snapshot(self, revision: int | None = None, time: int | None = None) -> Snapshot:
         """The newest state, or the state at an earlier revision: see ``Snapshot`` for what is gone of it. ``Compacted``
         for a revision in the future. ``time``: what was due to expire then is not shown; None: now, and in the past

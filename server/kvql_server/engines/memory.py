@@ -8,6 +8,7 @@ keeps, are dropped when the key is next written. Nothing outlives the process.
 from __future__ import annotations
 
 import heapq
+import os
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, TypeAlias
 
@@ -199,6 +200,7 @@ class MemoryEngine:
         self._expiry: list[tuple[int, str, str, int]] = []  # heap of (expires_at, namespace, key, revision)
         self._journals: dict[str, Journal] = {}
         self._watchers = Watchers(0)
+        self.store_id = os.urandom(8).hex()
         self._closed = False
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -377,6 +379,10 @@ class MemoryEngine:
 
     def sync(self, revision: int) -> None:
         self._check()
+
+    @property
+    def shown_revision(self) -> int:
+        return self._watchers.revision
 
     def watch(self, namespace: str, from_revision: int) -> AsyncIterator[base.Commit]:
         return self._watchers.watch(self._journal(namespace), from_revision, self._check)

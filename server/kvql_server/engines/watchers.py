@@ -33,10 +33,15 @@ class Watchers:
 
     def __init__(self, revision: int) -> None:
         self._durable = revision
-        self._mutex = threading.Lock()
+        self._mutex = threading.RLock()  # a watch that the garbage collector ends may be anywhere in here
         self._places: dict[Journal, _Place] = {}
         self._changed: set[_Place] = set()  # what is in their journals may be more than what is durable
         self._closed = False
+
+    @property
+    def revision(self) -> int:
+        """Commits up to here are shown."""
+        return self._durable
 
     def durable(self, revision: int) -> None:
         """Show commits up to ``revision``."""
@@ -54,7 +59,7 @@ class Watchers:
         """End every watch with ``Closed``."""
         self._closed = True
         with self._mutex:
-            for place in self._places.values():
+            for place in list(self._places.values()):
                 place.wake()
 
     async def watch(

@@ -7,18 +7,21 @@ One request, in the order of control flow:
    their own that is repeated on conflict, and PUT, UPDATE, UPSERT take the short road of ``writes.write_run``, for one
    pair that of ``single``. With an ``idempotency`` key the transaction also reads and writes the request's outcome.
 3. The statement's file (``keys``, ``lists``, ``select``, ``writes``, ``insert``, ``changes``, ``namespaces``,
-   ``assertions`` with its ``subqueries``) checks the rules, asks ``auth.Access`` for the namespace, reads and writes
-   through the transaction, and returns a ``Result``; rows that may be many are ``call.Pages``, computed while they are
-   read, and all that may take long is cut by ``turns`` so that others get theirs. ``select`` plans its stages
-   (``pipeline``, ``groups``); ``writes`` decodes and judges what it is given in ``runs``; writes share ``assignments``,
-   ``returning`` and ``declared``; ``modes`` and ``explain`` are EXPLAIN and DRY RUN; ``past`` is AS OF and HISTORY OF,
-   ``restore`` brings it back, and ``retention`` tells the engine how much of it to keep. ``expressions`` compiles
-   conditions and projections, ``access_path`` finds out which keys they need; ``operators``, ``casts``, ``functions``,
-   ``aggregates``, ``ordering``, ``like`` and ``match`` are what they mean.
+   ``assertions`` with its ``subqueries``, ``watch``) checks the rules, asks ``auth.Access`` for the namespace, reads
+   and writes through the transaction, and returns a ``Result``; rows that may be many are ``call.Pages``, computed
+   while they are read, and all that may take long is cut by ``turns`` so that others get theirs. ``select`` plans its
+   stages (``pipeline``, ``groups``); ``writes`` decodes and judges what it is given in ``runs``; writes share
+   ``assignments``, ``returning`` and ``declared``; ``modes`` and ``explain`` are EXPLAIN and DRY RUN; ``past`` is AS OF
+   and HISTORY OF, ``restore`` brings it back, and ``retention`` tells the engine how much of it to keep.
+   ``expressions`` compiles conditions and projections, ``access_path`` finds out which keys they need; ``operators``,
+   ``casts``, ``functions``, ``aggregates``, ``ordering``, ``like`` and ``match`` are what they mean.
+   A watch goes on after that: ``watcher`` asks a ``feed`` of the engine's commits and makes ``events`` of them;
+   ``watches`` counts those that run.
 4. The caller waits until ``Work.revision`` is durable and sends.
 """
 
 from kvql_server.executor.call import Lane, Pages, Work, step
 from kvql_server.executor.executor import WRITES, Executor, engine_error
+from kvql_server.executor.watcher import Watching
 
-__all__ = ["WRITES", "Executor", "Lane", "Pages", "Work", "engine_error", "step"]
+__all__ = ["WRITES", "Executor", "Lane", "Pages", "Watching", "Work", "engine_error", "step"]

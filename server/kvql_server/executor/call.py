@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kvql import errors
 from kvql.codec import encode_rows
@@ -18,6 +18,9 @@ from kvql_server.engines.base import Engine
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction
 
+if TYPE_CHECKING:
+    from kvql_server.executor.watches import Watches
+
 T = TypeVar("T")
 
 _BREATH_S: Final = 0.005
@@ -26,12 +29,14 @@ _BREATH_S: Final = 0.005
 class Work:
     """One request's allowance, and the newest revision that it saw: nothing of it may leave before that is durable."""
 
-    __slots__ = ("_deadline_s", "_turned_s", "cancelled", "reply_bytes_max", "revision", "yields")
+    __slots__ = ("_deadline_s", "_turned_s", "cancelled", "on_cancel", "reply_bytes_max", "revision", "yields")
 
     def __init__(self, limit_s: float, deadline_ms: int = 0) -> None:
         self._deadline_s = time.monotonic() + (min(limit_s, deadline_ms / 1000) if deadline_ms else limit_s)
         self._turned_s = 0.0
         self.cancelled = False
+        self.on_cancel: Callable[[], None] | None = None
+        """Wakes who waits for something else than the engine; safe from a signal handler and from other threads."""
         self.revision = 0
         self.reply_bytes_max: int | None = None
         """What the answer to a write may take on the wire, where all of it must be one message; asked before commit."""
@@ -51,6 +56,16 @@ class Work:
             await self.turn()
             self._turned_s = time.monotonic()
 
+    def cancel(self) -> None:
+        """Let it end with 57014; safe from a signal handler and from other threads."""
+        self.cancelled = True
+        if self.on_cancel is not None:
+            self.on_cancel()
+
+    def forever(self) -> None:
+        """From here on it may take as long as it likes."""
+        self._deadline_s = float("inf")
+
     def check(self) -> None:
         """57014 if the request was cancelled or its time is up. Called between pages and before each commit."""
         if self.cancelled:
@@ -59,9 +74,9 @@ class Work:
             raise overdue()
 
     @property
-    def left_s(self) -> float:
-        """Until its time is up."""
-        return max(0.0, self._deadline_s - time.monotonic())
+    def left_s(self) -> float | None:
+        """Until its time is up; None if it never is."""
+        return None if self._deadline_s == float("inf") else max(0.0, self._deadline_s - time.monotonic())
 
     def check_reply(self, rows: Sequence[tuple[Any, ...]], before: int = 0) -> int:
         """The size of these rows, ``before`` included; 54001 if the answer cannot hold them. Nothing is committed."""
@@ -87,10 +102,12 @@ def overdue() -> Error:
 class Lane:
     """An ordered row of requests: its namespace in use, and its transaction if one is open."""
 
-    __slots__ = ("namespace", "transaction")
+    __slots__ = ("group", "namespace", "transaction")
 
-    def __init__(self, namespace: str = "") -> None:
+    def __init__(self, namespace: str = "", group: object = None) -> None:
         self.namespace = namespace
+        self.group = self if group is None else group
+        """What stands for the session that the lane belongs to, where what a session may have is counted."""
         self.transaction: Transaction | None = None
 
     @property
@@ -109,12 +126,13 @@ class Lane:
 class Call:
     """One request on its way through the executor."""
 
-    __slots__ = ("access", "clock", "engine", "lane", "places", "principal", "request", "settings", "work")
+    __slots__ = ("access", "clock", "engine", "lane", "places", "principal", "request", "settings", "watches", "work")
 
     def __init__(
         self, request: pb.Request, lane: Lane, principal: Principal, work: Work, engine: Engine, clock: Clock,
-        access: Access, settings: Settings,
+        access: Access, settings: Settings, watches: Watches,
     ) -> None:  # fmt: skip
+        self.watches = watches
         self.request = request
         self.lane = lane
         self.principal = principal

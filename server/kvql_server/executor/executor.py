@@ -32,11 +32,13 @@ from kvql_server.executor import (
     select,
     single,
     transactions,
+    watch,
     writes,
 )
 from kvql_server.executor.call import Call, Lane, Pages, Work
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.executor.idempotency import Key, Overtaken, Remembered, Step
+from kvql_server.executor.watches import Watches
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
 
@@ -45,6 +47,7 @@ Statement = Callable[[Transaction, Call], Awaitable[Result]]
 READS: Final[dict[str, Statement]] = {
     "get": keys.get, "has": keys.has, "list": lists.show, "namespaces": lists.show_namespaces, "use": namespaces.use,
     "select": select.select, "describe": namespaces.describe, "assertion": assertions.check,
+    "watch": watch.watch,
 }  # fmt: skip
 WRITES: Final[dict[str, Statement]] = {
     "write": writes.write, "delete": keys.delete, "expire": keys.expire,
@@ -73,6 +76,7 @@ class Executor:
         self.settings = Settings() if settings is None else settings
         self.catalog = Catalog()
         self.access = Access(self.catalog, self.settings.create_namespaces, start_namespace)
+        self.watches = Watches(self.settings)
 
     async def start(self) -> None:
         """Tell the engine, once after its opening, what is in force in the store."""
@@ -83,7 +87,7 @@ class Executor:
 
     async def execute(self, request: pb.Request, lane: Lane, principal: Principal, work: Work) -> Result:
         """The result of one typed request; raises ``Error``, and never anything else that a request can cause."""
-        call = Call(request, lane, principal, work, self.engine, self.clock, self.access, self.settings)
+        call = Call(request, lane, principal, work, self.engine, self.clock, self.access, self.settings, self.watches)
         try:
             return await self._dispatch(call, request.WhichOneof("command"))
         except base.EngineError as e:
@@ -232,19 +236,24 @@ class Executor:
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
         run = runs.read(call)
-        total = Result(row_count=0)
+        total, revisions = Result(row_count=0), list[int]()
         for index, (start, end) in enumerate(run.bounds()):
-            await self._one_of_run(call, run, index, (start, end), total, None)
+            await self._one_of_run(call, run, index, (start, end), total, None, revisions)
+        if call.request.write.tell_revisions:
+            total.revisions = revisions
         return total
 
     async def _one_of_run(
-        self, call: Call, run: runs.Run, index: int, bounds: tuple[int, int], total: Result, key: Step | None
-    ) -> None:
+        self, call: Call, run: runs.Run, index: int, bounds: tuple[int, int], total: Result, key: Step | None,
+        revisions: list[int],
+    ) -> None:  # fmt: skip
         """Carry out a statement of a run and add it to the total; raises its error where the run ends with it."""
         one = pb.Request()
         one.CopyFrom(call.request)
         runs.keep_only(one.write, call.request.write, *bounds)
-        alone = Call(one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings)
+        alone = Call(
+            one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings, self.watches
+        )
         try:
             result = await self._autocommit(alone, writes.write, key)
         except Error as e:
@@ -252,12 +261,13 @@ class Executor:
             if run.stop or run.count == 1:
                 raise
             total.failed += 1
-            if len(total.errors) < runs.ERRORS_MAX:
+            if len(total.errors) < keys.ERRORS_MAX:
                 total.errors.append(e)
             return
         total.row_count += result.row_count
         total.completed += 1
         total.revision = result.revision
+        revisions.append(result.revision)
 
     async def _keyed_run(self, call: Call, key: Key) -> Result:
         """A run of writes under a key. Each commit says how far the run is, so a repeat goes on where it ended."""
@@ -274,7 +284,7 @@ class Executor:
                 return total
             try:
                 for at in range(index, run.count):
-                    await self._one_of_run(call, run, at, bounds[at], total, Step(key, at, total))
+                    await self._one_of_run(call, run, at, bounds[at], total, Step(key, at, total), [])
                 return await self._autocommit(call, _settled(total), key)
             except Overtaken:
                 continue

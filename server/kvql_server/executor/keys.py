@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Final
 
 from kvql import errors
@@ -13,6 +15,8 @@ from kvql_server import rules
 from kvql_server.executor.call import Call
 from kvql_server.transaction import Transaction
 
+ERRORS_MAX: Final = 100
+"""How many failures of a run are told in full; the rest are counted."""
 KEY_VALUE: Final = (ResultColumn("key", Type.TEXT), ResultColumn("value", None))
 KEY_EXISTS: Final = (ResultColumn("key", Type.TEXT), ResultColumn("exists", Type.BOOLEAN))
 
@@ -20,6 +24,8 @@ KEY_EXISTS: Final = (ResultColumn("key", Type.TEXT), ResultColumn("exists", Type
 async def get(transaction: Transaction, call: Call) -> Result:
     """The pairs, a row for each key named, in that order; 02000 if one is missing."""
     keys = call.request.get.keys
+    if call.request.get.each:
+        return await _get_each(transaction, call, keys)
     rules.check_keys(keys)
     namespace = call.namespace()
     await call.access.existing(transaction, call.principal, namespace)
@@ -34,6 +40,36 @@ async def get(transaction: Transaction, call: Call) -> Result:
             raise missing(key, item)
         rows.append((key, entry.value))
     return Result(KEY_VALUE, rows, len(rows))
+
+
+async def _get_each(transaction: Transaction, call: Call, keys: Sequence[str]) -> Result:
+    """A run of statements of one key each: the rows of those that are there, and an error for each other one."""
+    failures: dict[int, Error] = {}
+    if not keys:
+        rules.check_keys(keys)
+    if not rules.keys_are_valid(keys):
+        wrong = [(index, rules.key_error(key, 1)) for index, key in enumerate(keys)]
+        failures = {index: error for index, error in wrong if error is not None}
+    try:
+        namespace = call.namespace()
+        await call.access.existing(transaction, call.principal, namespace)
+    except Error as e:
+        if not failures:
+            raise
+        failures = {index: failures.get(index) or copy.copy(e) for index in range(len(keys))}
+    rows = []
+    if len(failures) < len(keys):
+        for index, (key, entry) in enumerate(zip(keys, await transaction.get_many(namespace, keys), strict=True)):
+            if entry is not None:
+                rows.append((key, entry.value))
+            elif index not in failures:
+                failures[index] = missing(key, 1)
+    for index, error in failures.items():
+        error.statement = index
+    if failures and (call.lane.transaction is not None or call.request.on_error == pb.ON_ERROR_STOP):
+        raise failures[min(failures)]
+    told = [failures[index] for index in sorted(failures)[:ERRORS_MAX]]
+    return Result(KEY_VALUE, rows, len(rows), completed=len(rows), failed=len(failures), errors=told)
 
 
 async def has(transaction: Transaction, call: Call) -> Result:

@@ -75,4 +75,5 @@ async def write_pair(call: Call, outcome_key: Key | None = None) -> Result | Non
         raise exists(key, 1)
     call.work.saw(outcome)
     result.revision = outcome
+    result.revisions = (outcome,) if command.tell_revisions else ()
     return result

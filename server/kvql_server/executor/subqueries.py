@@ -76,7 +76,7 @@ async def _one(transaction: Transaction, call: Call, command: pb.SelectCommand) 
     if not command.HasField("limit") or 2 < command.limit <= select.INTEGER_MAX:
         request.select.limit = 2  # the second row is one too many
     inner = Call(
-        request, call.lane, call.principal, call.work, call.engine, call.clock, call.access, call.settings
+        request, call.lane, call.principal, call.work, call.engine, call.clock, call.access, call.settings, call.watches
     )  # fmt: skip
     try:
         result = await select.select(transaction, inner)

@@ -49,6 +49,9 @@ def _begin(call: Call, read_only: bool) -> Result:
         raise errors.error(
             errors.ACTIVE_TRANSACTION, "there is already a transaction in progress", hint="COMMIT or ROLLBACK ends it"
         )
+    if not read_only:
+        # or an expiry that was due before, and is carried out before COMMIT, would be a change to what this has read
+        call.engine.expire_due()
     transaction = Transaction(call.engine, call.principal.name, tracked=not read_only, read_only=read_only)
     transaction.writes.writes_max = call.settings.transaction_writes_max
     transaction.writes.bytes_max = call.settings.transaction_bytes_max

@@ -8,6 +8,7 @@ outside a run.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
 from kvql import errors
@@ -20,8 +21,8 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Un
 from kvql_server.executor import retention
 from kvql_server.executor.assignments import words_only
 from kvql_server.executor.call import Call
-from kvql_server.executor.keys import exists, missing
-from kvql_server.executor.runs import ERRORS_MAX, PUT, UPDATE, UPSERT, Run, access, compute, judge, read
+from kvql_server.executor.keys import ERRORS_MAX, exists, missing
+from kvql_server.executor.runs import PUT, UPDATE, UPSERT, Run, access, compute, granted, judge, read
 from kvql_server.transaction import Transaction
 
 # ── inside a transaction ──────────────────────────────────────────────────────────────────────────────────────────
@@ -78,8 +79,13 @@ async def write_run(call: Call) -> Result:
     snapshot = Transaction(call.engine, call.principal.name, tracked=False)
     try:
         call.work.saw(snapshot.revision)
-        record, new = await access(snapshot, call, run, namespace)
-        batch = _Batch(call, run, namespace, record if new else None)
+        batch = _Batch(call, run, namespace)
+        try:
+            record, new = await granted(snapshot, call, run, namespace)
+        except Error as e:
+            batch.refuse(e)
+            return batch.result()
+        batch.creates = record if new else None
         batch.failures = judge(run, words_only(call, record), record.fields)
         if run.mode == UPDATE:
             await _update(batch)
@@ -93,14 +99,23 @@ async def write_run(call: Call) -> Result:
 class _Batch:
     """A run on its way to the engine, and what became of its statements."""
 
-    def __init__(self, call: Call, run: Run, namespace: str, creates: Namespace | None) -> None:
+    def __init__(self, call: Call, run: Run, namespace: str) -> None:
         self.call = call
         self.run = run
         self.namespace = namespace
-        self.creates = creates
+        self.creates: Namespace | None = None
         self.failures: dict[int, Error] = {}
         self.completed = 0
         self.pairs = 0
+        self.revisions: dict[int, int] | None = {} if call.request.write.tell_revisions else None
+        """If asked for, what each statement committed, by its place in the run."""
+
+    def refuse(self, error: Error) -> None:
+        """None of the statements may write to the namespace; but one that breaks a rule is told that, as if alone."""
+        wrong = judge(self.run, words=False)
+        if self.run.stop or self.run.count == 1 or not wrong:
+            raise wrong.get(0, error) from None
+        self.failures = {index: wrong.get(index) or copy.copy(error) for index in range(self.run.count)}
 
     async def commit(self, indexes: Sequence[int], transactions: list[base.Transaction]) -> list[int]:
         """Hand the statements over; returns the places (in ``indexes``) of those whose guards did not hold."""
@@ -119,6 +134,8 @@ class _Batch:
         if Conflict not in set(map(type, outcomes)):
             self.completed += len(outcomes)
             self.pairs += len(outcomes) if self.run.sizes is None else sum(map(self.run.size, indexes))
+            if self.revisions is not None:
+                self.revisions.update(zip(indexes, outcomes, strict=True))  # type: ignore[arg-type] # all are revisions
             return []
         failed: list[int] = []
         for place, outcome in enumerate(outcomes):
@@ -131,6 +148,8 @@ class _Batch:
                 self.call.work.saw(outcome)
                 self.completed += 1
                 self.pairs += self.run.size(indexes[place])
+                if self.revisions is not None:
+                    self.revisions[indexes[place]] = outcome
         # a refusal tells what others wrote: their commits must be durable before it leaves
         current = self.call.engine.snapshot()
         self.call.work.saw(current.revision)
@@ -148,6 +167,7 @@ class _Batch:
         return Result(
             row_count=self.pairs, completed=self.completed, failed=len(self.failures), errors=told,
             revision=self.call.work.revision,
+            revisions=[revision for _, revision in sorted((self.revisions or {}).items())],
         )  # fmt: skip
 
 
@@ -225,6 +245,8 @@ async def _plain_puts(batch: _Batch, end: int, expires_at: int | None) -> bool:
     call.work.saw(first + end - 1)
     batch.completed += end
     batch.pairs += end
+    if batch.revisions is not None:
+        batch.revisions = dict(enumerate(range(first, first + end)))
     return True
 
 

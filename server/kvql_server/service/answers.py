@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
+
+import grpc
 
 from kvql import errors
 from kvql.codec import CODE_OF_TYPE, encode_error, encode_notices, encode_rows
@@ -11,6 +14,9 @@ from kvql.errors import Error
 from kvql.result import Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Json
+from kvql_server.executor import Work
+from kvql_server.executor.call import overdue
+from kvql_server.executor.watcher import Progress
 
 _ROWS_MAX: Final = 2048
 _headers: dict[tuple[ResultColumn, ...], pb.RowsHeader] = {}
@@ -75,6 +81,23 @@ def fill_done(response: pb.Response, result: Result, row_count: int, transaction
         done.failed = result.failed
         for error in result.errors:
             encode_error(error, done.errors.add())
+    if result.revisions:
+        done.revisions.extend(result.revisions)
+
+
+def fill_progress(response: pb.Response, progress: Progress) -> None:
+    """How far a watch has come."""
+    told = response.progress
+    told.store, told.since, told.revision, told.initial, told.key = progress
+
+
+async def write_in_time(context: grpc.aio.ServicerContext[Any, Any], response: pb.Response, work: Work) -> None:
+    """Send; a client that does not read holds a snapshot no longer than a statement may take."""
+    try:
+        async with asyncio.timeout(work.left_s):
+            await context.write(response)
+    except TimeoutError:
+        raise overdue() from None
 
 
 def fill_error(response: pb.Response, error: Error) -> None:

@@ -1,4 +1,4 @@
-"""The gRPC service: Login, Refresh, Logout, Session, Execute, Select. Who calls is settled here, before anything
+"""The gRPC service: Login, Refresh, Logout, Session, Execute, Select, Watch. Who calls is settled here, before anything
 else."""
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from kvql_server.auth import Principal
 from kvql_server.catalog import User
 from kvql_server.engines import base
 from kvql_server.engines.base import Engine
-from kvql_server.executor import WRITES, Executor, Lane, Pages, Work, engine_error
-from kvql_server.executor.call import overdue
+from kvql_server.executor import WRITES, Executor, Lane, Pages, Watching, Work, engine_error
 from kvql_server.passwords import Throttle, Verifier
-from kvql_server.service.answers import chunks, fill_done, fill_error, fill_rows, header
+from kvql_server.service.answers import chunks, fill_done, fill_error, fill_rows, header, write_in_time
 from kvql_server.service.session import Session
+from kvql_server.service.watches import WatchCall
 from kvql_server.settings import Settings
 from kvql_server.tokens import Claims, Tokens, invalid
 from kvql_server.transaction import Transaction
@@ -35,7 +35,7 @@ _BEARER: Final = "Bearer "
 _AUDITED: Final = frozenset({"create_namespace", "alter_namespace", "drop_namespace"})
 _SPARE_BYTES: Final = 131_072
 """Of a message, for what is not rows."""
-_NO_READS: Final = frozenset({*WRITES, "transaction", "text", "use", "assertion", None})
+_NO_READS: Final = frozenset({*WRITES, "transaction", "text", "use", "assertion", "watch", None})
 Context = grpc.aio.ServicerContext
 
 
@@ -54,6 +54,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         self._throttle = Throttle()
         self._sessions: set[Session] = set()
         self._sessions_of: Counter[str] = Counter()
+        self._watches: set[WatchCall] = set()
 
     # ── who calls ─────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -79,7 +80,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
             raise
         self._throttle.succeeded(user, place)
         tokens, revision = await self.tokens.log_in(user, record)
-        await self._durable(revision)
+        await self.durable(revision)
         audit.event("login", "ok", actor=user, peer=peer)
         return tokens
 
@@ -96,17 +97,16 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         except Error:
             audit.event("refresh", "denied", peer=context.peer())
             raise
-        await self._durable(revision)
+        await self.durable(revision)
         audit.event("refresh", "ok", actor=user, peer=context.peer())
         return tokens
 
     async def Logout(self, request: pb.LogoutRequest, context: Context[Any, Any]) -> pb.LogoutReply:
         claims = self._claims(context)
         revision = await self.tokens.log_out(claims, request.refresh_token)
-        await self._durable(revision)
+        await self.durable(revision)
         audit.event("logout", "ok", actor=claims.user, peer=context.peer())
-        for session in list(self._sessions):
-            session.tick(time.monotonic())
+        self._look_after_sessions()
         return pb.LogoutReply()
 
     # ── sessions ──────────────────────────────────────────────────────────────────────────────────────────────
@@ -162,7 +162,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
             while reply.responses and reply.responses[-1].statement == complete:
                 del reply.responses[-1]  # what there was of the failed statement's rows
             if not complete:
-                await self._durable(work.revision)
+                await self.durable(work.revision)
                 raise
             fill_error(reply.responses.add(statement=complete), e)
         else:
@@ -170,10 +170,13 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         finally:
             lane.rollback()
         reply.responses[-1].last = True
-        await self._durable(work.revision)
+        await self.durable(work.revision)
         return reply
 
     async def _reply(self, reply: pb.ExecuteReply, work: Work, result: Result, lane: Lane, number: int) -> None:
+        if isinstance(result.rows, Watching):
+            result.rows.close()
+            raise errors.error(errors.NOT_SUPPORTED, "the events of WATCH have no end", hint="use Watch or Session")
         response = reply.responses.add(statement=number)
         count = result.row_count
         if result.columns is not None:
@@ -204,9 +207,9 @@ class Service(kvql_pb2_grpc.KvqlServicer):
             result = await self.executor.execute(request, lane, principal, work)
         except Error as e:
             self.note(principal.name, context.peer(), request, e)
-            await self._durable(work.revision)
+            await self.durable(work.revision)
             raise
-        await self._durable(work.revision)
+        await self.durable(work.revision)
         assert result.columns is not None
         pages = result.rows if isinstance(result.rows, Pages) else _one_page(result.rows)
         try:
@@ -219,7 +222,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                     work.check()
                     response = pb.Response(id=request.id)
                     fill_rows(response, chunk, len(result.columns), self.settings.message_bytes_max)
-                    await _write_in_time(context, response, work)
+                    await write_in_time(context, response, work)
                     count += len(chunk)
             last = pb.Response(id=request.id, last=True)
             fill_done(last, result, count, 0)
@@ -228,9 +231,19 @@ class Service(kvql_pb2_grpc.KvqlServicer):
             if isinstance(result.rows, Pages):
                 result.rows.close()
 
+    async def Watch(self, request: pb.Request, context: Context[Any, Any]) -> None:  # type: ignore[override]
+        claims = self._claims(context)
+        self._check_serving()
+        call = WatchCall(self, context, claims)
+        self._watches.add(call)
+        try:
+            await call.run(request)
+        finally:
+            self._watches.discard(call)
+
     # ── what the parts share ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _durable(self, revision: int) -> None:
+    async def durable(self, revision: int) -> None:
         if revision:
             try:
                 await self.engine.synced(revision)
@@ -269,8 +282,18 @@ class Service(kvql_pb2_grpc.KvqlServicer):
             except Exception:  # noqa: BLE001 - logged, and tried again
                 _LOG.exception("the engine's upkeep failed; it is tried again")
             if turn % 10 == 0:
-                for session in list(self._sessions):
-                    session.tick(time.monotonic())
+                self._look_after_sessions()
+
+    def _look_after_sessions(self) -> None:
+        for session in list(self._sessions):
+            session.tick(time.monotonic())
+        for watch in list(self._watches):
+            watch.tick()
+
+    def stop_serving(self) -> None:
+        """No new work, and no more events: whoever watches takes it up again elsewhere, or later."""
+        self.stopping = True
+        self.executor.watches.end_all(errors.error(errors.SHUTTING_DOWN, "the server is shutting down"))
 
     def end_sessions(self) -> None:
         """The grace is over: what is still open ends."""
@@ -284,15 +307,6 @@ class Service(kvql_pb2_grpc.KvqlServicer):
 
     def close(self) -> None:
         self._verifier.close()
-
-
-async def _write_in_time(context: Context[Any, Any], response: pb.Response, work: Work) -> None:
-    """Send; a client that does not read holds the snapshot no longer than a statement may take."""
-    try:
-        async with asyncio.timeout(work.left_s):
-            await context.write(response)
-    except TimeoutError:
-        raise overdue() from None
 
 
 async def _one_page(rows: Any) -> Any:

@@ -255,7 +255,7 @@ async def _until_stopped(
     failed: asyncio.Future[Any] = service.failed
     await asyncio.wait([stopped, failed], return_when=asyncio.FIRST_COMPLETED)
     await healthy.enter_graceful_shutdown()
-    service.stopping = True
+    service.stop_serving()
     if service.failed.done():
         stopped.cancel()
         sys.stderr.write(f"kvql-server: stopped: {service.failed.result()}\n")

@@ -24,8 +24,9 @@ from kvql.v1 import kvql_pb2 as pb
 from kvql_server import text
 from kvql_server.auth import Principal
 from kvql_server.engines import base
-from kvql_server.executor import Lane, Pages, Work, engine_error
-from kvql_server.service.answers import chunks, fill_done, fill_error, fill_rows, header, skipped
+from kvql_server.executor import Lane, Pages, Watching, Work, engine_error
+from kvql_server.executor.watcher import Progress
+from kvql_server.service.answers import chunks, fill_done, fill_error, fill_progress, fill_rows, header, skipped
 from kvql_server.service.status import unforeseen
 from kvql_server.tokens import Claims
 
@@ -43,7 +44,7 @@ FLUSH_S: Final = 2.0
 _LONG: Final = frozenset(
     (
         "list", "select", "text", "namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate",
-        "assertion", "restore",
+        "assertion", "restore", "watch",
     )
 )  # fmt: skip
 _AT_ONCE_BYTES_MAX: Final = 16 * 1024
@@ -65,8 +66,8 @@ class _LaneState:
 
     __slots__ = ("lane", "running", "stopped", "task", "waiting")
 
-    def __init__(self) -> None:
-        self.lane = Lane()
+    def __init__(self, session: object) -> None:
+        self.lane = Lane(group=session)
         self.waiting: deque[tuple[pb.Request, Work]] = deque()
         self.task: asyncio.Task[None] | None = None
         self.running: int | None = None
@@ -169,7 +170,7 @@ class Session:
         self._closing = True
         writer.cancel()
         for work in self._works.values():
-            work.cancelled = True
+            work.cancel()
         for state in self._lanes.values():
             if state.task is not None:
                 state.task.cancel()
@@ -225,7 +226,7 @@ class Session:
     def _cancel(self, identifier: int) -> None:
         work = self._works.get(identifier)
         if work is not None:
-            work.cancelled = True
+            work.cancel()
 
     async def _accept(self, request: pb.Request) -> None:
         state = self._lanes.get(request.lane)
@@ -235,7 +236,7 @@ class Session:
                     request, errors.error(errors.LIMIT, f"a session has at most {self._settings.lanes_max:,} lanes")
                 )
                 return
-            state = self._lanes[request.lane] = _LaneState()
+            state = self._lanes[request.lane] = _LaneState(self)
         if state.stopped:
             self._refuse(request, skipped())
             return
@@ -362,7 +363,15 @@ class Session:
             count += len(page)
             for chunk in chunks(page, self._settings.rows_chunk_bytes):
                 await self._send_chunk(request, work, chunk, len(columns), number)
+            if isinstance(rows, Watching):
+                self._tell_progress(request, rows.progress, number)
         return count
+
+    def _tell_progress(self, request: pb.Request, progress: Progress | None, number: int) -> None:
+        if progress is not None:
+            fill_progress(self._filling.responses.add(id=request.id, statement=number), progress)
+            self._filled(_ANSWER_BYTES)
+            self._wake_writer.set()
 
     async def _send_chunk(self, request: pb.Request, work: Work, rows: Any, width: int, number: int) -> None:
         if not self._room.is_set():

@@ -181,7 +181,7 @@ def _settled_end(file: File, path: str, epoch: int) -> tuple[int, int]:
     for look in range(SETTLE_AGAIN):
         began = end
         for offset, read in record.read_records(file, end):
-            end, revision = offset, max(revision, read.revision)
+            end, revision = offset, max(revision, read.last)
         rest = file.read_at(max(file.size() - end, 0), end).rstrip(b"\0")
         if not rest or (look and end > began):
             return end, 0  # nothing, or a write that was under way and has gone on

@@ -32,7 +32,7 @@ class Tally:
         self.records += 1
         if read.kind in COMMITS:
             self.first = read.revision if self.first is None else min(self.first, read.revision)
-            self.last = read.revision if self.last is None else max(self.last, read.revision)
+            self.last = read.last if self.last is None else max(self.last, read.last)
 
 
 @dataclass(slots=True)

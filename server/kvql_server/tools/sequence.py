@@ -7,11 +7,12 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from kvql_server.engines.base import Put, Write
 from kvql_server.engines.hashtable import record
 from kvql_server.engines.hashtable.record import Record
 from kvql_server.tools.values import why_no_writes
 
-COMMITS: Final = (record.COMMIT, record.EXPIRY)
+COMMITS: Final = (record.COMMIT, record.EXPIRY, record.PUTS)
 
 
 class Wrong(NamedTuple):
@@ -68,9 +69,9 @@ class Sequence:
             return wrong
         self.time = max(self.time, read.time)
         if read.kind in COMMITS:
-            self._last = read.revision
+            self._last = read.last
             self._time = read.time
-            self.revision = max(self.revision, read.revision)
+            self.revision = max(self.revision, read.last)
         elif read.kind == record.CLOSED:
             self._last = max(self._last or 0, read.revision)
             self.revision = max(self.revision, read.revision)
@@ -81,7 +82,7 @@ class Sequence:
         if self._first and read.kind not in COMMITS and read.revision > self._start:
             return Wrong(f"revision {read.revision} comes, {self._start} was expected", True)
         match read.kind:
-            case record.COMMIT | record.EXPIRY:
+            case record.COMMIT | record.EXPIRY | record.PUTS:
                 return self._commit(read)
             case record.RESERVE:
                 try:
@@ -98,12 +99,12 @@ class Sequence:
 
     def _commit(self, read: Record) -> Wrong | None:
         try:
-            payload = record.decode_payload(read.payload)
+            user, comment, writes = _contents(read)
         except ValueError as e:
             return Wrong(str(e), read.revision > self.revision)
-        self.changes = len(payload.writes)
-        why = why_no_writes(payload.writes)
-        if why is not None or type(payload.user) is not str or type(payload.comment) is not str:
+        self.changes = len(writes)
+        why = why_no_writes(writes)
+        if why is not None or type(user) is not str or type(comment) is not str:
             return Wrong(why or "user or comment is not text", False)
         if self._last is None:
             if read.revision > self._start + 1:
@@ -117,3 +118,15 @@ class Sequence:
         if read.durable >= read.revision:
             return Wrong("it calls itself durable before it was written", False)
         return None
+
+
+def _contents(read: Record) -> tuple[str, str, list[Write]]:
+    """User, comment and writes of a commit, or of a run of them; ``ValueError`` if they cannot be read."""
+    if read.kind != record.PUTS:
+        payload = record.decode_payload(read.payload)
+        return payload.user, payload.comment, list(payload.writes)
+    run = record.decode_puts(read.payload)
+    if len(run.keys) != read.size:
+        raise ValueError(f"a run of {read.size} puts holds {len(run.keys)}")
+    puts: list[Write] = [Put(run.namespace, key, value) for key, value in zip(run.keys, run.values, strict=True)]
+    return run.user, run.comment, puts

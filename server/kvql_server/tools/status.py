@@ -71,7 +71,7 @@ def _log(reader: Reader, folder: str, found: Manifest) -> dict[str, Any]:
                 records += 1
                 closed = read.kind == record.CLOSED
                 if read.kind in COMMITS or closed:
-                    revision = max(revision, read.revision)
+                    revision = max(revision, read.last)
             used += end
         finally:
             file.close()

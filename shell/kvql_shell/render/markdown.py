@@ -13,6 +13,11 @@ from kvql_shell.render.screen import safe
 def write(columns: Sequence[str], rows: Iterable[Row], out: Write) -> None:
     """Unpadded, so that it streams."""
     out("| " + " | ".join(map(_field, columns)) + " |\n|" + " --- |" * len(columns) + "\n")
+    write_rows(rows, out)
+
+
+def write_rows(rows: Iterable[Row], out: Write) -> None:
+    """The rows of a table that was begun."""
     for row in rows:
         out("| " + " | ".join(map(_field, row)) + " |\n")
 

@@ -20,7 +20,7 @@ _text = json.JSONEncoder(ensure_ascii=False).encode
 
 def write(columns: Sequence[str], rows: Iterable[Row], out: Write, *, lines: bool) -> None:
     """Objects in the order of the columns; a name that appears twice is there twice."""
-    pattern = "{" + ", ".join(_text(name).replace("%", "%%") + ": %s" for name in columns) + "}"
+    pattern = _pattern(columns)
     batch: list[str] = []
     begun = False
     for row in rows:
@@ -34,6 +34,17 @@ def write(columns: Sequence[str], rows: Iterable[Row], out: Write, *, lines: boo
         begun = True
     if not lines:
         out("\n]\n" if begun else "[]\n")
+
+
+def write_part(columns: Sequence[str], rows: Iterable[Row], out: Write, *, lines: bool, begun: bool) -> None:
+    """Some rows of a result, at least one, of which there are more; ``begun``: those before them are written. What ends
+    an array is left to the caller."""
+    pattern = _pattern(columns)
+    _flush([pattern % tuple(map(encode, row)) for row in rows], out, lines, begun)
+
+
+def _pattern(columns: Sequence[str]) -> str:
+    return "{" + ", ".join(_text(name).replace("%", "%%") + ": %s" for name in columns) + "}"
 
 
 def _flush(batch: list[str], out: Write, lines: bool, begun: bool) -> None:

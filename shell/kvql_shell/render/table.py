@@ -31,10 +31,10 @@ def write(columns: Sequence[str], rows: Iterable[Row], out: Write, style: Style)
     right = _right_aligned(sample, len(names))
     cells = [list(map(cell, row)) for row in sample]
     widths = [max([width(name), *(width(row[i]) for row in cells)]) for i, name in enumerate(names)]
-    layout = _Layout(widths, right, style)
+    layout = Layout(widths, right, style)
     if style.header:
         out(layout.heading(names))
-        out("-" + "-+-".join(["-" * w for w in widths]) + "-\n")
+        out(layout.rule())
     out("".join(map(layout.line, sample)))
     for batch in _batches(source):
         out("".join(map(layout.line, batch)))
@@ -54,7 +54,7 @@ def _right_aligned(sample: list[Row], count: int) -> list[bool]:
     return out
 
 
-class _Layout:
+class Layout:
     """Lines of given widths; an ASCII line is one formatting operation."""
 
     def __init__(self, widths: list[int], right: list[bool], style: Style) -> None:
@@ -78,6 +78,10 @@ class _Layout:
         cells = tuple(map(cell, row))
         text = self._pattern % cells
         return text if text.isascii() else self._padded(list(cells))
+
+    def rule(self) -> str:
+        """The line under the names."""
+        return "-" + "-+-".join(["-" * width for width in self._widths]) + "-\n"
 
     def heading(self, names: list[str]) -> str:
         """The names, in the middle of their columns as psql has them."""

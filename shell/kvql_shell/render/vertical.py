@@ -8,12 +8,12 @@ from kvql_shell.render import Row, Style, Write
 from kvql_shell.render.screen import DIM, RESET, cell, safe, width
 
 
-def write(columns: Sequence[str], rows: Iterable[Row], out: Write, style: Style) -> None:
-    """``-[ row 1 ]---``, then ``name | value`` lines."""
+def write(columns: Sequence[str], rows: Iterable[Row], out: Write, style: Style, first: int = 1) -> None:
+    """``-[ row 1 ]---``, then ``name | value`` lines; ``first`` is the number of the first row."""
     names = [safe(name) for name in columns]
     widest = max(map(width, names), default=0)
     heads = [name + " " * (widest - width(name)) + " | " for name in names]
-    for number, row in enumerate(rows, 1):
+    for number, row in enumerate(rows, first):
         lines = [f"-[ row {number} ]".ljust(widest + 20, "-")]
         for head, value in zip(heads, row, strict=True):
             text = cell(value)

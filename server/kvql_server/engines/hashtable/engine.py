@@ -145,6 +145,14 @@ class HashTableEngine:
         journal = store.journals.get(namespace)
         return store.revision if journal is None else journal.revision_at(time, self._clock.now(), store.revision)
 
+    @property
+    def store_id(self) -> str:
+        return self._folder.manifest.store
+
+    @property
+    def shown_revision(self) -> int:
+        return self._store.watchers.revision
+
     def watch(self, namespace: str, from_revision: int) -> AsyncIterator[base.Commit]:
         return self._store.watchers.watch(self._store.journal(namespace), from_revision, self._check)
 
@@ -191,32 +199,25 @@ class HashTableEngine:
             payloads = record.encode_puts(run)
             if self._max_bytes is not None:
                 self._check_memory([base.Transaction((), list(map(Put, repeat(run.namespace), run.keys, run.values)))])
-            self._reserve(sum(map(len, payloads)) + record.RECORD_EXTRA_BYTES * len(payloads), len(payloads))
-            first = store.revision + 1
+            size = sum(len(payload) + record.RECORD_EXTRA_BYTES for payload, _ in payloads)
+            self._reserve(size, len(run.keys))
+            first, log = store.revision + 1, self._log
             try:
-                data, crc = self._records(payloads, first, now)
-                store.apply_puts(run, Meta(now, run.user, run.comment))
-                self._log.crc = crc
-                self._log.append(data, store.revision)
+                data, crc, revision = b"", log.crc, first
+                for payload, size in payloads:
+                    made, crc = record.frame(
+                        record.PUTS, log.epoch, crc, revision, log.synced_revision, now, payload, size
+                    )
+                    data += made
+                    revision += size
+                store.apply_puts(run, Meta(now, run.user, run.comment), first)
+                log.crc = crc
+                log.append(data, store.revision)
                 self._after_append()
             except BaseException as e:
                 self._broken = f"the store failed while it applied a commit ({type(e).__name__}); open it again"
                 raise
             return first
-
-    def _records(self, payloads: list[bytes], first: int, now: int) -> tuple[bytes, int]:
-        """The records of commits of their own, and the closing CRC of the last."""
-        log = self._log
-        crc, durable = log.crc, log.synced_revision
-        prefix, pack_rest, pack_crc = record.prefix(record.COMMIT, log.epoch), record.pack_rest, record.pack_crc
-        prefix_crc = crc32(prefix)
-        parts: list[bytes] = []
-        for revision, payload in enumerate(payloads, first):
-            rest = pack_rest(crc, revision, durable, now, len(payload))
-            header_crc = crc32(rest, prefix_crc)
-            crc = crc32(payload, header_crc)
-            parts += (prefix, rest, pack_crc(header_crc), payload, pack_crc(crc))
-        return b"".join(parts), crc
 
     def _commit(self, transactions: Sequence[base.Transaction], payloads: list[bytes], now: int) -> list[CommitOutcome]:
         store, log = self._store, self._log
@@ -367,8 +368,9 @@ class HashTableEngine:
                 job.start()
 
     def expire_due(self) -> None:
-        with self._store.mutex:
-            self._expire_all(self._clock.now())
+        if self.failed is None:  # reads go on then, and they do without
+            with self._store.mutex:
+                self._expire_all(self._clock.now())
 
     def _expire_all(self, now: int) -> None:
         """What is due gets its commit before a checkpoint leaves it out; without space it stays for the next one."""

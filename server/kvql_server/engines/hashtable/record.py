@@ -15,7 +15,10 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Put, Write
 from kvql_server.engines.hashtable.files import SEE, File
 
-FORMAT: Final = 1
+FORMAT: Final = 2
+"""The highest that this release reads; 2 since there are runs of puts."""
+PLAIN_FORMAT: Final = 1
+"""Of segments, and of records of the kinds that have been there from the beginning."""
 
 SEGMENT_MAGIC: Final = b"KVQLlog\n"
 _SEGMENT: Final = struct.Struct("<8sHHI8sI")
@@ -34,8 +37,11 @@ COMMIT: Final = 0
 EXPIRY: Final = 1
 RESERVE: Final = 2
 CLOSED: Final = 3
-COMMITS: Final = (COMMIT, EXPIRY)
-KINDS: Final = (COMMIT, EXPIRY, RESERVE, CLOSED)
+PUTS: Final = 4
+COMMITS: Final = (COMMIT, EXPIRY, PUTS)
+KINDS: Final = (COMMIT, EXPIRY, RESERVE, CLOSED, PUTS)
+RUN_MAX: Final = 0xFFFF
+"""Commits of one record."""
 
 _JSON: Final = int(Type.JSON)
 _DECIMAL: Final = int(Type.DECIMAL)
@@ -89,14 +95,32 @@ def encode_transactions(transactions: Iterable[base.Transaction]) -> list[bytes]
     return out
 
 
-def encode_puts(run: base.PutRun) -> list[bytes]:
-    """The payload of each commit of the run: what ``encode_transactions`` makes, put together from its parts."""
-    head = b"\x94" + _encode(run.user) + _encode(run.comment) + _encode(b"") + b"\x91\x94" + _encode(run.namespace)
-    values: Iterable[Any] = run.values
+def encode_puts(run: base.PutRun) -> list[tuple[bytes, int]]:
+    """The payloads of a run, each with how many commits it has: keys and values as columns, a third of the time and a
+    fifth of the bytes of records of their own. One, unless the run is longer than a record may be."""
+    values: Sequence[Any] = run.values
     if Decimal in set(map(type, values)):
         values = [_decimal_ext(v) if type(v) is Decimal else v for v in values]
-    encode = _encode
-    return [head + encode(key) + encode(value) + b"\xc0" for key, value in zip(run.keys, values, strict=True)]
+    return [
+        (_encode((run.user, run.comment, run.namespace, keys, values[at : at + RUN_MAX])), len(keys))
+        for at in range(0, len(run.keys), RUN_MAX)
+        if (keys := run.keys[at : at + RUN_MAX])
+    ]
+
+
+def decode_puts(data: bytes | memoryview) -> base.PutRun:
+    """Inverse of :func:`encode_puts`; ``ValueError`` for what that never writes."""
+    try:
+        user, comment, namespace, keys, values = _decode(data)
+    except (msgspec.DecodeError, TypeError, ValueError, ArithmeticError) as e:
+        raise ValueError(f"the payload cannot be read: {e}") from None
+    if type(keys) is not list or type(values) is not list or not 0 < len(keys) == len(values):
+        raise ValueError("a run of puts needs as many values as keys")
+    if set(map(type, keys)) != {str} or type(namespace) is not str:
+        raise ValueError("a key or namespace is not text")
+    if len(set(keys)) != len(keys):
+        raise ValueError("a run of puts names a key twice")
+    return base.PutRun(namespace, keys, values, user, comment)
 
 
 class Payload(NamedTuple):
@@ -141,6 +165,8 @@ class Record(NamedTuple):
     """A valid record and where it ends. ``crc`` is what the next record names as ``previous``."""
 
     kind: int
+    size: int
+    """How many commits a run of puts has; 0 for other kinds."""
     epoch: int
     previous: int
     revision: int
@@ -150,17 +176,22 @@ class Record(NamedTuple):
     crc: int
     end: int
 
+    @property
+    def last(self) -> int:
+        """The revision of the last commit that the record holds."""
+        return self.revision + self.size - 1 if self.size else self.revision
 
-def prefix(kind: int, epoch: int) -> bytes:
+
+def prefix(kind: int, epoch: int, size: int = 0) -> bytes:
     """What the headers of all records of a kind and epoch begin with; ``pack_rest`` makes the rest up to the CRC."""
-    return _PREFIX.pack(RECORD_MAGIC, FORMAT, kind, 0, epoch)
+    return _PREFIX.pack(RECORD_MAGIC, FORMAT if kind == PUTS else PLAIN_FORMAT, kind, size, epoch)
 
 
 def frame(
-    kind: int, epoch: int, previous: int, revision: int, durable: int, time: int, payload: bytes
+    kind: int, epoch: int, previous: int, revision: int, durable: int, time: int, payload: bytes, size: int = 0
 ) -> tuple[bytes, int]:
     """A record's bytes, and its CRC."""
-    head = prefix(kind, epoch)
+    head = prefix(kind, epoch, size)
     rest = pack_rest(previous, revision, durable, time, len(payload))
     header_crc = crc32(rest, crc32(head))
     crc = crc32(payload, header_crc)
@@ -175,7 +206,7 @@ def read_record(data: bytes, offset: int) -> Record | None:
     start = offset + RECORD_HEADER_BYTES
     if len(data) < start:
         return None
-    magic, version, kind, _, epoch, previous, revision, durable, time, length = _RECORD.unpack_from(data, offset)
+    magic, version, kind, size, epoch, previous, revision, durable, time, length = _RECORD.unpack_from(data, offset)
     if magic != RECORD_MAGIC:
         return None
     (header_crc,) = _CRC.unpack_from(data, start - 4)
@@ -192,7 +223,7 @@ def read_record(data: bytes, offset: int) -> Record | None:
     (crc,) = _CRC.unpack_from(data, end - 4)
     if crc32(payload, header_crc) != crc:
         return None
-    return Record(kind, epoch, previous, revision, durable, time, payload, crc, end)
+    return Record(kind, size, epoch, previous, revision, durable, time, payload, crc, end)
 
 
 def why_not(data: bytes, offset: int, rest: int) -> str:
@@ -250,7 +281,7 @@ class SegmentHeader(NamedTuple):
 
 
 def encode_segment_header(header: SegmentHeader) -> bytes:
-    data = _SEGMENT.pack(SEGMENT_MAGIC, FORMAT, 0, header.epoch, header.store, header.number)
+    data = _SEGMENT.pack(SEGMENT_MAGIC, PLAIN_FORMAT, 0, header.epoch, header.store, header.number)
     return data + pack_crc(crc32(data))
 
 
@@ -261,8 +292,10 @@ def decode_segment_header(data: bytes, path: str) -> SegmentHeader:
     magic, version, _, epoch, store, number = _SEGMENT.unpack_from(data)
     if magic != SEGMENT_MAGIC:
         raise base.Corrupted(f"{path} is not a log segment: it starts with {data[:8]!r}; {SEE}")
-    if version > FORMAT:
-        raise base.NewerFormat(f"{path} has format {version}, this release reads up to {FORMAT}; use a newer release")
+    if version > PLAIN_FORMAT:
+        raise base.NewerFormat(
+            f"{path} has format {version}, this release reads up to {PLAIN_FORMAT}; use a newer release"
+        )
     if _CRC.unpack_from(data, _SEGMENT.size)[0] != crc32(data[: _SEGMENT.size]):
         raise base.Corrupted(f"{path} is damaged at offset 0: the header's checksum does not match; {SEE}")
     return SegmentHeader(epoch, store, number)

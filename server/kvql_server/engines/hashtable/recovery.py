@@ -200,12 +200,28 @@ def _carry_out(read: record.Record, state: Recovered, store: Store, path: str, o
             raise ValueError(f"there is no record of kind {read.kind}")
         if read.revision <= state.revision:
             return 1  # the checkpoint has it
+        if read.kind == record.PUTS:
+            return _carry_out_run(read, state, store)
         payload = record.decode_payload(read.payload)
     except ValueError as e:
         raise base.Corrupted(f"{path} is damaged at offset {offset}: {e}; {SEE}") from None
     meta = Meta(read.time, payload.user, payload.comment)
     store.apply(payload.writes, meta, read.revision, expired=read.kind == record.EXPIRY)
     state.revision = read.revision
+    return 1
+
+
+def _carry_out_run(read: record.Record, state: Recovered, store: Store) -> int:
+    run = record.decode_puts(read.payload)
+    if len(run.keys) != read.size:
+        raise ValueError(f"a run of {read.size} puts holds {len(run.keys)}")
+    meta = Meta(read.time, run.user, run.comment)
+    if store.puttable(run):
+        store.apply_puts(run, meta, read.revision)
+    else:  # more may be kept of keys that are gone than when the run was made
+        for revision, (key, value) in enumerate(zip(run.keys, run.values, strict=True), read.revision):
+            store.apply((base.Put(run.namespace, key, value),), meta, revision)
+    state.revision = read.last
     return 1
 
 

@@ -16,6 +16,7 @@ from kvql_server.executor.expressions.generated import (
     group_function,
     notices,
     page_function,
+    test_function,
 )
 from kvql_server.executor.expressions.grouping import Grouping, check_grouped
 from kvql_server.executor.expressions.items import Item
@@ -38,4 +39,5 @@ __all__ = [
     "notices",
     "page_function",
     "star",
+    "test_function",
 ]

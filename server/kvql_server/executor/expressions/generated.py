@@ -85,6 +85,12 @@ def page_function(builder: Builder, row: str, condition: str = "") -> PageFuncti
     return made
 
 
+def test_function(builder: Builder, condition: str) -> Callable[[Page], list[bool]]:
+    """Whether each pair of a page satisfies ``condition`` (source)."""
+    source = f"def tests(page):\n return [True if {condition} else False for k, e in page]\n"
+    return builder.run(source, "tests")  # type: ignore[no-any-return]
+
+
 def _names_key(source: str) -> bool:
     """Whether the key is read: ``k`` as a word of its own, which no other name of generated code is."""
     return re.search(r"(?<![\w.'\"])k(?!\w)", source) is not None

@@ -1,0 +1,75 @@
+"""The watches of an executor: how many there are, and what they have from each other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from kvql import errors
+from kvql.errors import Error
+from kvql_server.executor import events
+from kvql_server.settings import Settings
+
+if TYPE_CHECKING:
+    from kvql_server.executor.watcher import Watcher
+
+_SHARED_MIN: Final = 8
+_SHARED_MAX: Final = 1_024
+"""Changes that are worth sharing, and that may be kept for it."""
+_SHARED_S: Final = 0.05
+"""What one watch has read of the store's history is there for so long for others that stand at the same place."""
+
+
+class Watches:
+    """Those of an executor that run."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._running: set[Watcher] = set()
+        self._of_user: Counter[str] = Counter()
+        self._of_group: Counter[int] = Counter()
+        self._batches: dict[tuple[str, int], Sequence[events.Told]] = {}
+
+    # what was read of the history: most of those who watch a namespace stand at the same place of it
+
+    def batch(self, place: tuple[str, int]) -> Sequence[events.Told] | None:
+        """The changes after this revision of this namespace, if another watch has read them just now."""
+        return self._batches.get(place)
+
+    def keep(self, place: tuple[str, int], told: Sequence[events.Told]) -> None:
+        if len(self._running) > 1 and _SHARED_MIN <= len(told) <= _SHARED_MAX:
+            self._batches[place] = told
+            asyncio.get_running_loop().call_later(_SHARED_S, self._batches.pop, place, None)
+
+    # how many there are
+
+    def check(self, user: str, group: object) -> None:
+        """53400 if there may be no more."""
+        settings = self._settings
+        if len(self._running) >= settings.watches_max:
+            raise errors.error(errors.LIMIT, f"the server has at most {settings.watches_max:,} watches")
+        if self._of_user[user] >= settings.watches_per_user_max:
+            raise errors.error(errors.LIMIT, f"a user has at most {settings.watches_per_user_max:,} watches")
+        if self._of_group[id(group)] >= settings.watches_per_session_max:
+            raise errors.error(errors.LIMIT, f"a session has at most {settings.watches_per_session_max:,} watches")
+
+    def enter(self, watcher: Watcher) -> None:
+        self._running.add(watcher)
+        self._of_user[watcher.user] += 1
+        self._of_group[id(watcher.group)] += 1
+
+    def leave(self, watcher: Watcher) -> None:
+        self._running.discard(watcher)
+        for counter, one in ((self._of_user, watcher.user), (self._of_group, id(watcher.group))):
+            counter[one] -= 1  # type: ignore[index]  # the two differ in what they count by
+            if not counter[one]:  # type: ignore[index]  # see above
+                del counter[one]
+
+    def end_all(self, error: Error) -> None:
+        for watcher in list(self._running):
+            watcher.end(errors.error(error.sqlstate, error.message, hint=error.hint))
+
+    def __len__(self) -> int:
+        return len(self._running)
