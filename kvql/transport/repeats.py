@@ -25,8 +25,8 @@ CROWD: Final = 8
 """With so many requests under way, another write gets no key."""
 _WRITES: Final = frozenset(
     {
-        "write", "delete", "expire", "insert", "update_rows", "delete_rows", "truncate", "create_namespace",
-        "drop_namespace",
+        "write", "delete", "expire", "insert", "update_rows", "delete_rows", "truncate", "restore",
+        "create_namespace", "alter_namespace", "drop_namespace",
     }
 )  # fmt: skip
 

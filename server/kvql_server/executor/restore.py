@@ -182,7 +182,7 @@ class _Restoring:
 
     def _expires_at(self, then: Entry) -> int | None:
         """When the pair is to expire now; 0 if it was over when it was written, and nobody ever saw it."""
-        expires_at, now = then.expires_at, self.transaction.time
+        expires_at, now = then.expires_at, self.call.clock.now()
         if expires_at is None or expires_at > now:
             return expires_at
         lives = expires_at - then.updated_at
