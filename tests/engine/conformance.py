@@ -429,7 +429,7 @@ class Conformance:
         assert isinstance(await self.commit(engine, guards=[RangeUnchanged("a", "k", "l", old)]), Conflict)
         assert isinstance(await self.commit(engine, guards=[Unchanged("a", "k", revision)]), int)
         await engine.synced(revision)
-        watching = engine.watch(old)
+        watching = engine.watch("a", old)
         change = {c.key: c for c in (await asyncio.wait_for(anext(watching), 5)).changes}["k"]
         assert (change.previous.value, change.entry.value) == (2, 3), "one change, from the old state to the new one"
 
