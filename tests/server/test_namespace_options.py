@@ -216,3 +216,25 @@ def test_default_ttl_is_for_new_pairs_only(store: TimedStore) -> None:
     store("PERSIST new; UPSERT old 1; ALTER NAMESPACE s SET (default_ttl = NULL); PUT last 1")
     ttls = {key: str(ttl) for key, ttl in store("SELECT key, ttl FROM s")}
     assert ttls == {"old": "0:05:00", "kept": "None", "new": "None", "last": "None"}
+
+
+def test_alter_makes_no_other_namespace_of_it(store: TimedStore) -> None:
+    """By its ``since`` a watch knows the namespace again, and readers of the past know where it begins."""
+    from kvql_server.executor import step
+    from kvql_server.transaction import Transaction
+
+    def since() -> int:
+        transaction = Transaction(store.engine, "", tracked=False)
+        try:
+            return step(store.executor.catalog.since(transaction, "s"))
+        finally:
+            transaction.close()
+
+    store("PUT other 1; CREATE NAMESPACE s; USE s; PUT a 1")
+    first, then = since(), store.revision
+    store("UPDATE a 2; ALTER NAMESPACE s SET (values = 'word'); UPDATE a 3")
+    assert since() == first
+    assert store("SELECT value FROM s AS OF REVISION ?", [then]) == [(1,)]
+    assert store("SELECT value FROM HISTORY OF s") == [(1,), (2,), (3,)]
+    store("DROP NAMESPACE s; CREATE NAMESPACE s")
+    assert since() > first
