@@ -78,6 +78,6 @@ class Feed:
                 step.throw(asyncio.CancelledError())
             return
         # it stands between two commits, where ending it waits for nothing
-        ending = self._commits.aclose()  # type: ignore[attr-defined]
+        ending = self._commits.aclose()  # type: ignore[attr-defined]  # an async generator, as engines make it
         with contextlib.suppress(StopIteration):
             ending.send(None)

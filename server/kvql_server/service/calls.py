@@ -231,7 +231,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
             if isinstance(result.rows, Pages):
                 result.rows.close()
 
-    async def Watch(self, request: pb.Request, context: Context[Any, Any]) -> None:  # type: ignore[override]
+    async def Watch(self, request: pb.Request, context: Context[Any, Any]) -> None:  # type: ignore[override]  # the stub knows only generators
         claims = self._claims(context)
         self._check_serving()
         call = WatchCall(self, context, claims)

@@ -88,7 +88,7 @@ def page_function(builder: Builder, row: str, condition: str = "") -> PageFuncti
 def test_function(builder: Builder, condition: str) -> Callable[[Page], list[bool]]:
     """Whether each pair of a page satisfies ``condition`` (source)."""
     source = f"def tests(page):\n return [True if {condition} else False for k, e in page]\n"
-    return builder.run(source, "tests")  # type: ignore[no-any-return]
+    return builder.run(source, "tests")  # type: ignore[no-any-return]  # a function of that shape, by its source
 
 
 def _names_key(source: str) -> bool:
