@@ -110,6 +110,17 @@ class Transaction:
             self._reads[namespace, key] = 0 if read is None else read.revision
         return read
 
+    async def get_newest(self, namespace: str, key: str) -> Entry | None:
+        """The pair as it is now, whatever it was when this transaction began; remembered as read so."""
+        newest = self._engine.snapshot()
+        try:
+            read = await newest.get(namespace, key)
+        finally:
+            newest.close()
+        if self._tracked:
+            self._reads[namespace, key] = 0 if read is None else read.revision
+        return read
+
     async def get_many(self, namespace: str, keys: Sequence[str]) -> list[Entry | None]:
         """In the order of ``keys``."""
         if self.writes:

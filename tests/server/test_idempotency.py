@@ -177,6 +177,22 @@ def test_a_commit(pair: Wire, key: bytes) -> None:
     session.close()
 
 
+def test_a_repeat_key_that_another_transaction_used_since_begin(pair: Wire, key: bytes) -> None:
+    """A connection's tasks take turns with its keys: what the key holds now is no change to what this one has read."""
+    session = pair.session()
+    session.ask(act(BEGIN, id=1, lane=1))
+    session.ask(command("UPSERT b 1", id=2, lane=1))
+    session.ask(act(BEGIN, id=3, lane=2))
+    session.ask(command("UPSERT c 2", id=4, lane=2))
+    assert session.ask(act(COMMIT, id=5, lane=2, repeat_key=key, repeat_sequence=1)).done.revision
+    first = session.ask(act(COMMIT, id=6, lane=1, repeat_key=key, repeat_sequence=2))
+    assert first.done.revision, first.error
+    again = session.ask(act(COMMIT, id=7, lane=1, repeat_key=key, repeat_sequence=2))
+    assert again.done.revision == first.done.revision
+    assert sorted(pair.rows(get("b", "c", namespace="t"))) == [("b", 1), ("c", 2)]
+    session.close()
+
+
 def test_a_commit_that_comes_after_it_was_asked_for(pair: Wire, key: bytes) -> None:
     """The first COMMIT is still on its way when its client, on another connection, asks what became of it."""
     slow, fresh = pair.session(), pair.session()

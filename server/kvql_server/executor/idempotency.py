@@ -103,6 +103,11 @@ class Key:
         entry = await transaction.get(SYSTEM_NAMESPACE, self.name)
         return None if entry is None else self.known(entry)
 
+    async def outcome_by_now(self, transaction: Transaction) -> Result | None:
+        """The same at COMMIT: other transactions may have used the key since this one began."""
+        entry = await transaction.get_newest(SYSTEM_NAMESPACE, self.name)
+        return None if entry is None else self.known(entry)
+
     def known(self, entry: Entry) -> Result | None:
         """The outcome that the pair tells, if it is this request's. Of a run that is not at its end there is none."""
         state = self._state(entry)

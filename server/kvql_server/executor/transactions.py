@@ -97,7 +97,8 @@ async def _commit(call: Call) -> Result:
     catalog = list(transaction.writes.of(SYSTEM_NAMESPACE).values())
     try:
         if key is not None and transaction.writes:
-            if (known := await key.outcome(transaction)) is not None:
+            if (known := await key.outcome_by_now(transaction)) is not None:
+                call.work.saw(known.revision)
                 return known
             key.remember(transaction, Result())
         outcome = await transaction.commit()
