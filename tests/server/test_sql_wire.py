@@ -8,7 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from kvql_server.executor import Work
-from kvql_server.service import calls
+from kvql_server.service import answers
 
 from kvql.codec import decode_rows, encode_values
 from kvql.compiler import compile_statement
@@ -159,7 +159,7 @@ def test_a_client_that_does_not_read_is_not_waited_for_longer_than_a_statement_m
 
     work = Work(limit_s=0.2)
     with pytest.raises(Error) as caught:
-        asyncio.run(calls._write_in_time(Context(), pb.Response(), work))
+        asyncio.run(answers.write_in_time(Context(), pb.Response(), work))
     assert caught.value.sqlstate == "57014"
 
 

@@ -20,7 +20,6 @@ from click.testing import CliRunner, Result
 from kvql_server import exits
 from kvql_server.executor import Executor, step
 from kvql_server.main import main
-from kvql_server.service import serving
 
 import kvql
 from tests.servers import BIN, Server
@@ -44,11 +43,6 @@ def flip(path: Path, at: int) -> None:
     data = bytearray(path.read_bytes())
     data[at] ^= 1
     path.write_bytes(data)
-
-
-def test_the_codes_are_those_of_a_start() -> None:
-    for name in ("USAGE", "LOCKED", "DAMAGED", "PORT_IN_USE", "CERTIFICATES", "USERS", "FOLDER", "STOPPED"):
-        assert getattr(exits, name) == getattr(serving, name)
 
 
 # ── verify ────────────────────────────────────────────────────────────────────────────────────────────────────────

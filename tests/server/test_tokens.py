@@ -26,6 +26,7 @@ from tests.servers import PASSWORDS, Server
 CALLS: dict[str, Callable[[Any, Any], Any]] = {
     "Execute": lambda stub, metadata: stub.Execute(get("a"), metadata=metadata),
     "Select": lambda stub, metadata: list(stub.Select(get("a"), metadata=metadata)),
+    "Watch": lambda stub, metadata: list(stub.Watch(pb.Request(watch=pb.WatchCommand()), metadata=metadata)),
     "Session": lambda stub, metadata: list(
         stub.Session(iter([pb.ClientBatch(requests=[get("a")])]), metadata=metadata)
     ),

@@ -13,9 +13,12 @@ be taken for a file of the other.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -79,28 +82,42 @@ def back_up(reader: Reader, files: Files, folder: str, to: str) -> Backup:
     if os.path.lexists(to) and (os.path.islink(to) or not os.path.isdir(to) or os.listdir(to)):
         raise NoBackup(f"{to} is there and not an empty folder; name another place")
     source = _open_all(reader, folder)
+    made = False
     try:
-        try:
-            os.mkdir(half, 0o700)
-        except FileExistsError:
-            raise NoBackup(
-                f"{half} is there: another backup is being written, or one was interrupted; remove it"
-            ) from None
-        except OSError as e:
-            raise NoBackup(f"cannot make the folder {half}: {e.strerror}") from None
-        try:
-            left_out = _write(files, folder, source, half)
-            done = _examined(reader, half)
-            _name(files, half, to)
-        except OSError as e:
-            raise NoBackup(f"the backup to {to} failed, and nothing of it is left: {e.strerror or e}") from None
-        finally:
-            shutil.rmtree(half, ignore_errors=True)
+        with _undisturbed():
+            _make_folder(half)
+            made = True
+        left_out = _write(files, folder, source, half)
+        done = _examined(reader, half)
+        _name(files, half, to)
+    except OSError as e:
+        raise NoBackup(f"the backup to {to} failed, and nothing of it is left: {e.strerror or e}") from None
     finally:
+        if made:
+            shutil.rmtree(half, ignore_errors=True)
         source.close()
     size = sum(line.size for line in done.lines())
     assert done.manifest is not None
     return Backup(to, done.manifest.store, done.revision, size, left_out)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """What a signal ends before or after, and not in the middle."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _make_folder(half: str) -> None:
+    try:
+        os.mkdir(half, 0o700)
+    except FileExistsError:
+        raise NoBackup(f"{half} is there: another backup is being written, or one was interrupted; remove it") from None
+    except OSError as e:
+        raise NoBackup(f"cannot make the folder {half}: {e.strerror}") from None
 
 
 def _name(files: Files, half: str, to: str) -> None:
