@@ -232,7 +232,7 @@ def _cancelled(connection: kvql.Connection, statement: str) -> None:
 
 
 def _overdue(connection: kvql.Connection, statement: str) -> None:
-    rows_of(connection, statement, timeout=0.05)
+    rows_of(connection, statement, timeout=0.005)
 
 
 def rows_of(connection: kvql.Connection, statement: str, **options: Any) -> None:
