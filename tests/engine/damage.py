@@ -54,14 +54,14 @@ class Store:
         self.now = last.now
         self.last_segment = max(_segments_in_use(self.files))
         self.bounds: list[tuple[int, int]] = []
-        """Where each record of it ends, and its revision."""
+        """Where each record of it ends, and its last revision."""
         at = record.SEGMENT_HEADER_BYTES
         first = record.read_record(self.files[self.last_segment], at)
         assert first is not None
         self.before = first.revision - 1
         while (read := record.read_record(self.files[self.last_segment], at)) is not None:
             at = read.end
-            self.bounds.append((at, read.revision))
+            self.bounds.append((at, read.last))
         self.newest = self.bounds[-1][1]
 
     @property
