@@ -212,6 +212,14 @@ MUTANTS: Final = (
         "checkpoint",
     ),
     Mutant(
+        "a checkpoint leaves out history", "checkpointer", "Job._write_history",
+        "writer.add_payload(checkpoint.HISTORY, payload, steps)", "pass",
+    ),
+    Mutant(
+        "recovery takes a step for a put where there was a state before", "checkpoint_history", "Past.add",
+        "if flags & _HAD else None", "if flags & _HAD and not flags & _GONE else None",
+    ),
+    Mutant(
         "a checkpoint leaves out what is due", "engine", "HashTableEngine._begin",
         "            self._expire_all(now)\n", "",
         equivalent="a pair that is due is in the checkpoint too, so its expiry can come after it",

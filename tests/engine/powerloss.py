@@ -21,7 +21,17 @@ from kvql_server.engines.hashtable.log import SyncMode
 from tests.engine import fates
 from tests.engine.disk import MUTATING, Disk
 from tests.engine.test_crash import abandon, step
-from tests.engine.workload import Photo, Workload, expired, open_store, picture, settle, which
+from tests.engine.workload import (
+    NAMESPACES,
+    Photo,
+    Workload,
+    expired,
+    open_store,
+    picture,
+    picture_of,
+    settle,
+    which,
+)
 
 LIFE: Final = ("a", "life goes on")
 
@@ -40,6 +50,8 @@ class Counts:
     kills: int = 0
     """Deaths of the process alone, each followed by a power loss."""
     openings: int = 0
+    pasts: int = 0
+    """Earlier revisions that were read as of then."""
     shapes: set[tuple[str, ...]] = field(default_factory=set)
     """Of recoveries: which calls they made."""
 
@@ -51,7 +63,8 @@ class Counts:
         return (
             f"{self.all_states:,} disk states ({self.states:,} after a power loss in the workload, "
             f"{self.in_recovery:,} in recoveries, {self.kills:,} kills), {self.photos:,} moments, "
-            f"{len(self.shapes)} shapes of recovery, {self.openings:,} openings"
+            f"{len(self.shapes)} shapes of recovery, {self.openings:,} openings, "
+            f"{self.pasts:,} earlier revisions read"
         )
 
 
@@ -142,7 +155,20 @@ class Explorer:
             raise Violation(f"revision {photo.floor} was confirmed or read, the pairs are those of {known}")
         if photo.mode == "always" and known != revision:
             raise Violation(f"the store calls itself {revision}, the pairs are those of {known}")
+        if photo.mode == "always":
+            self._judge_past(photo, engine, known)
         return engine
+
+    def _judge_past(self, photo: Photo, engine: HashTableEngine, known: int) -> None:
+        """One of the latest revisions, another one with each opening, is still what it was."""
+        oldest = max(map(engine.oldest, NAMESPACES))
+        past = [revision for revision in photo.states if oldest <= revision < known][-8:]
+        if not past:
+            return
+        revision = past[self.counts.openings % len(past)]
+        if step(picture_of(engine, revision)) != photo.states[revision]:
+            raise Violation(f"history does not tell revision {revision} as it was; the newest is {known}")
+        self.counts.pasts += 1
 
     def _live(self, photo: Photo, engine: HashTableEngine) -> Photo:
         """One more commit; what is owed after it."""

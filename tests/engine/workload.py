@@ -83,6 +83,20 @@ def picture(engine: HashTableEngine) -> State:
     return out
 
 
+async def picture_of(engine: HashTableEngine, revision: int) -> State:
+    """The same as of an earlier revision, as history tells it."""
+    out: State = {}
+    snapshot = engine.snapshot(revision)
+    for namespace in NAMESPACES:
+        async for page in snapshot.scan(namespace):
+            for key, e in page:
+                out[namespace, key] = Pair(
+                    e.value, e.revision, e.version, e.created_at, e.updated_at, e.updated_by, e.comment, e.expires_at
+                )
+    snapshot.close()
+    return out
+
+
 def applied(state: State, writes: list[Any], revision: int, now: int, user: str, comment: str) -> State:
     """The model's commit."""
     out = dict(state)
