@@ -33,6 +33,8 @@ class Server:
     arguments: tuple[str, ...] = ()
     prefix: tuple[str, ...] = ()
     """A command that runs the server in its own process, as ``strace -D`` does."""
+    keeps_port: bool = False
+    """Whether it comes back on the port that it had, so that clients find it again by themselves."""
     process: subprocess.Popen[bytes] | None = None
     port: int = 0
     logs: list[Path] = field(default_factory=list)
@@ -73,9 +75,10 @@ class Server:
         self.logs.append(log)
         # the hash tables are what the server takes without being asked
         engine = () if self.engine == "hashtable" else ("--engine", f"{self.engine}:")
+        place = f"localhost:{self.port if self.keeps_port else 0}"
         with log.open("wb") as err:
             self.process = subprocess.Popen(
-                [*self.prefix, str(BIN / "kvql-server"), "start", "--data", str(self.data), "--listen", "localhost:0",
+                [*self.prefix, str(BIN / "kvql-server"), "start", "--data", str(self.data), "--listen", place,
                  "--print-port", *engine, *self.arguments],
                 cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=err,
             )  # fmt: skip

@@ -69,16 +69,18 @@ def test_concurrent_clients_over_tls(engine: str, server_of: Callable[[str], Ser
 
 
 def test_across_kills(tmp_path: Path) -> None:
-    """Some COMMITs have no answer; what was acknowledged is there, in an order that explains every read."""
+    """Clients ask by themselves what became of a COMMIT without an answer, and some never learn it; what was
+    acknowledged is there once, in an order that explains every read."""
     print(f"seed {SEED}")
-    server, history = Server(tmp_path / "server", arguments=("--checkpoint-interval", "0.2")).start(), History()
+    server = Server(tmp_path / "server", arguments=("--checkpoint-interval", "0.2"), keeps_port=True).start()
+    history = History()
     try:
         kills = asyncio.run(over_killed_server(server, history, 800, SEED))
     finally:
         server.stop()
     anomalies = check(history.transactions)
     assert not anomalies, shown(anomalies)
-    assert kills > 0 and any(t.outcome == "unknown" for t in history.transactions), "no kill met a transaction"
+    assert kills > 0, "nobody was killed"
 
 
 # ── a store that does not validate ────────────────────────────────────────────────────────────────────────────────

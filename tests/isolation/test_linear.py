@@ -23,18 +23,22 @@ SEED = 417
 @pytest.fixture
 def killed_often(tmp_path: Path) -> Iterator[Server]:
     """A server that takes checkpoints all the time, so that kills meet them."""
-    made = Server(tmp_path / "server", arguments=("--checkpoint-interval", "0.2")).start()
+    made = Server(tmp_path / "server", arguments=("--checkpoint-interval", "0.2"), keeps_port=True).start()
     yield made
     made.stop()
 
 
-def test_across_kills(killed_often: Server) -> None:
+@pytest.mark.parametrize("keeps_port", [True, False])
+def test_across_kills(killed_often: Server, keeps_port: bool) -> None:
+    """On the same port clients ask by themselves what became of a write; on another one they are left without an
+    answer."""
+    killed_often.keeps_port = keeps_port
     print(f"seed {SEED}")
     clients = Clients(killed_often, SEED)
-    with_kills(killed_often, clients, kills=4, operations=400, rng=random.Random(SEED))
+    with_kills(killed_often, clients, kills=4 if keeps_port else 1, operations=400, rng=random.Random(SEED))
     faults = clients.faults()
     assert not faults, "\n".join(faults)
-    assert clients.count > 1_000 and clients.unknown > 0, "no kill met a statement"
+    assert clients.count > 500 and (keeps_port or clients.unknown > 0), "no kill met a statement"
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -37,7 +37,7 @@ def test_what_is_a_ring(following: dict[str, str], wrong: str | None) -> None:
 def test_across_kills(tmp_path: Path) -> None:
     print(f"seed {SEED}")
     rng = random.Random(SEED)
-    server = Server(tmp_path / "server", arguments=("--checkpoint-interval", "0.2")).start()
+    server = Server(tmp_path / "server", arguments=("--checkpoint-interval", "0.2"), keeps_port=True).start()
     try:
         with server.connect() as connection:
             ring.make(connection, SIZE)

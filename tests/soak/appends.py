@@ -31,7 +31,8 @@ def soak(seconds: float, seed: int) -> str:
             in_turns(store, history, IN_TURNS, turn_seed, clients=rng.choice([2, 5, 12]))
             store.close()
         else:
-            server = Server(folder / f"server-{rounds}", arguments=("--checkpoint-interval", "0.2")).start()
+            often = ("--checkpoint-interval", "0.2")
+            server = Server(folder / f"server-{rounds}", arguments=often, keeps_port=rng.random() < 0.7).start()
             try:
                 kills += asyncio.run(over_killed_server(server, history, OVER_NETWORK, turn_seed))
             finally:

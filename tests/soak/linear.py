@@ -16,7 +16,7 @@ def soak(seconds: float, seed: int) -> str:
     rng = random.Random(seed)
     ends, operations, unknown, kills, rounds = time.monotonic() + seconds, 0, 0, 0, 0
     folder = Path(tempfile.mkdtemp(prefix="kvql-soak-"))
-    server = Server(folder, arguments=("--checkpoint-interval", "0.2")).start()
+    server = Server(folder, arguments=("--checkpoint-interval", "0.2"), keeps_port=rng.random() < 0.7).start()
     try:
         while not rounds or time.monotonic() < ends:
             rounds += 1

@@ -17,7 +17,7 @@ def soak(seconds: float, seed: int) -> str:
     size = rng.choice([6, 12, 40])
     ends, kills = time.monotonic() + seconds, 0
     folder = Path(tempfile.mkdtemp(prefix="kvql-soak-"))
-    server = Server(folder, arguments=("--checkpoint-interval", "0.2")).start()
+    server = Server(folder, arguments=("--checkpoint-interval", "0.2"), keeps_port=rng.random() < 0.7).start()
     try:
         with server.connect() as connection:
             ring.make(connection, size)
