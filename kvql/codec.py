@@ -207,7 +207,7 @@ def encode_error(error: Error, into: pb.Error | None = None) -> pb.Error:
         out.span_start, out.span_end = error.span
     out.statement = error.statement or 0
     out.item = error.item
-    out.part = error.part  # type: ignore[assignment]  # an int: enums are one when they run
+    out.part = pb.Part.ValueType(error.part)
     return out
 
 

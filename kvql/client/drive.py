@@ -25,7 +25,8 @@ def step(work: Coroutine[Any, Any, T]) -> T:
     try:
         work.send(None)
     except StopIteration as e:
-        return e.value  # type: ignore[no-any-return]  # a StopIteration knows no types
+        outcome: T = e.value
+        return outcome
     work.close()
     raise RuntimeError("a coroutine of a store in process suspended")
 

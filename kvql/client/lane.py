@@ -71,8 +71,8 @@ class Lane:
         kind = type(statement)
         if kind in _PASSIVE:
             return
-        if kind is ast.Use:
-            self.namespace = result.namespace or statement.namespace.text  # type: ignore[union-attr]  # kind is Use
+        if isinstance(statement, ast.Use):
+            self.namespace = result.namespace or statement.namespace.text
         elif ends_transaction(statement):
             self.transaction, self.unsent = "none", False
         elif kind is ast.Begin or kind is ast.Rollback:

@@ -43,6 +43,12 @@ class Message:
     sizes: Sequence[int] | None = None
     exchange: Exchange | None = None
 
+    @property
+    def sent(self) -> Exchange:
+        """The exchange of a message that is in flight."""
+        assert self.exchange is not None
+        return self.exchange
+
     def outcomes(self, end: int, revision: int = 0) -> list[Outcome]:
         """Those of the statements of a run before the place ``end``, all of which went well."""
         sizes = self.sizes
@@ -91,8 +97,8 @@ class Message:
 
 
 def _text(part: str | Stretch | None, place: int) -> str | None:
-    if type(part) is not Stretch:
-        return part  # type: ignore[return-value]  # no Stretch: text or None
+    if not isinstance(part, Stretch):
+        return part
     return None if part.columns is None else part.columns.statement(part.start + place)[1]
 
 

@@ -250,18 +250,18 @@ class Pipeline:
             return
         if not self._stopped:  # left early, by whoever reads the outcomes
             for message in self._flight:
-                message.exchange.stop()  # type: ignore[union-attr]  # in flight: it has one
+                message.sent.stop()
         try:
             while self._flight:
                 try:
-                    await self._flight[0].exchange.result()  # type: ignore[union-attr]  # as above
+                    await self._flight[0].sent.result()
                 except Error as e:
                     if not e.skipped:
                         self._lane.failed(_ANY, e)
                 self._flight.popleft()
         finally:
             for message in self._flight:  # the user has no patience left
-                message.exchange.abandon()  # type: ignore[union-attr]  # as above
+                message.sent.abandon()
             self._transport.error_seen(self._lane.number)
 
 

@@ -118,8 +118,8 @@ class Client(BaseClient):
         result = direct(request)
         if result.columns is not None and type(result.rows) is not list:
             rows = computed(iter(result.rows), source)
-            if type(rows) is not list:
-                rows = Rows(self._shielded(rows.more), rows.close)  # type: ignore[union-attr]  # no list: they are Rows
+            if not isinstance(rows, list):
+                rows = Rows(self._shielded(rows.more), rows.close)
             result.rows = rows
         return result
 

@@ -47,17 +47,15 @@ class PointShape(NamedTuple):
 
     def bind(self, parameters: Given) -> Point | None:
         """The point with these parameters; None if something about them is out of the ordinary."""
-        if parameters is None:
-            if self.width:
-                return None
-        elif type(parameters) not in _ROWS or len(parameters) != self.width:
+        given = () if parameters is None else parameters
+        if not isinstance(given, (list, tuple)) or len(given) != self.width:
             return None
-        key = self.key if self.key_place is None else parameters[self.key_place]  # type: ignore[index]  # it has a width
+        key = self.key if self.key_place is None else given[self.key_place]
         if type(key) is not str or not (key.isascii() or _encodable(key)):
             return None
         if self.mode == GET:
             return Point(GET, key, None)
-        value = self.value if self.value_place is None else parameters[self.value_place]  # type: ignore[index]  # ditto
+        value = self.value if self.value_place is None else given[self.value_place]
         kind = type(value)
         if kind is int:
             if not INTEGER_MIN <= value <= INTEGER_MAX:
@@ -70,7 +68,6 @@ class PointShape(NamedTuple):
         return Point(self.mode, key, value)
 
 
-_ROWS: Final = frozenset({list, tuple})
 _OTHERS: Final = frozenset({float, bool, type(None)})
 _MODES: Final[dict[type, int]] = {ast.Put: pb.WRITE_MODE_PUT, ast.Upsert: pb.WRITE_MODE_UPSERT}
 
