@@ -342,7 +342,7 @@ def test_what_is_no_run_of_puts(tmp_path: Path) -> None:
     bad = {
         "a run of 3 puts holds 2": (good, 3),
         "as many values as keys": (msgspec.msgpack.encode(("ann", "", "a", ["k"], [])), 1),
-        "not text": (msgspec.msgpack.encode(("ann", "", "a", [1], [1])), 1),
+        "Expected `str`": (msgspec.msgpack.encode(("ann", "", "a", [1], [1])), 1),
         "a key twice": (msgspec.msgpack.encode(("ann", "", "a", ["k", "k"], [1, 1])), 2),
         "cannot be read": (msgspec.msgpack.encode(("ann", "")), 1),
     }
@@ -359,6 +359,23 @@ def test_what_is_no_run_of_puts(tmp_path: Path) -> None:
         with pytest.raises(base.Corrupted, match=why):
             HashTableEngine.open(folder)
         assert any(why in finding.reason for finding in examine(OsFiles(), str(folder)).findings)
+
+
+def test_a_run_of_puts_over_keys_that_are_there(tmp_path: Path) -> None:
+    """No release writes that, and recovery does not look for it first: it sees that the table has not grown as it
+    should."""
+    engine = HashTableEngine.open(tmp_path)
+    step(engine.commit_puts(base.PutRun("a", ["k", "l"], [1, 2])))
+    log = engine._log
+    payload = msgspec.msgpack.encode(("ann", "", "a", ["l", "m"], [3, 4]))
+    data, log.crc = record.frame(record.PUTS, log.epoch, log.crc, 3, 0, engine._clock.now(), payload, 2)
+    log.segment.reserve(len(data))
+    log.append(data, 2)
+    log.flush()
+    abandon(engine)
+    engine._lock.release()
+    with pytest.raises(base.Corrupted, match="or one that is there"):
+        HashTableEngine.open(tmp_path)
 
 
 def test_a_segment_that_lost_all_its_records(tmp_path: Path) -> None:

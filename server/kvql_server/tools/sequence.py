@@ -126,6 +126,7 @@ def _contents(read: Record) -> tuple[str, str, list[Write]]:
         payload = record.decode_payload(read.payload)
         return payload.user, payload.comment, list(payload.writes)
     run = record.decode_puts(read.payload)
+    record.check_distinct(run)
     if len(run.keys) != read.size:
         raise ValueError(f"a run of {read.size} puts holds {len(run.keys)}")
     puts: list[Write] = [Put(run.namespace, key, value) for key, value in zip(run.keys, run.values, strict=True)]

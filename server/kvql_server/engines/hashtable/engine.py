@@ -15,7 +15,7 @@ import msgspec
 from kvql_server.clock import Clock, SystemClock
 from kvql_server.engines import base
 from kvql_server.engines.base import Clear, CommitOutcome, Conflict, Put, RangeUnchanged
-from kvql_server.engines.hashtable import record
+from kvql_server.engines.hashtable import heap, record
 from kvql_server.engines.hashtable.checkpointer import Folder, Job
 from kvql_server.engines.hashtable.entries import Meta
 from kvql_server.engines.hashtable.files import Files, Lock, OsFiles, cannot_open
@@ -116,6 +116,7 @@ class HashTableEngine:
             store.watchers.durable(revision)
 
         log = Log(segment, epoch, state.crc, state.revision, sync, on_synced)
+        heap.give_back()
         return cls(folder, lock, store, log, clock, sync, interval_s, max_bytes, state)
 
     # ── reading ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -69,6 +69,7 @@ def _decode_other(code: int, data: memoryview) -> Any:
 
 _encode: Final = msgspec.msgpack.Encoder(enc_hook=_encode_other).encode
 _decode: Final = msgspec.msgpack.Decoder(ext_hook=_decode_other).decode
+_decode_run: Final = msgspec.msgpack.Decoder(tuple[str, str, str, list[str], list[Any]], ext_hook=_decode_other).decode
 
 
 def _decimal_ext(value: Decimal) -> msgspec.msgpack.Ext:
@@ -109,18 +110,20 @@ def encode_puts(run: base.PutRun) -> list[tuple[bytes, int]]:
 
 
 def decode_puts(data: bytes | memoryview) -> base.PutRun:
-    """Inverse of :func:`encode_puts`; ``ValueError`` for what that never writes."""
+    """Inverse of :func:`encode_puts`; ``ValueError`` for what that never writes, but see :func:`check_distinct`."""
     try:
-        user, comment, namespace, keys, values = _decode(data)
+        user, comment, namespace, keys, values = _decode_run(data)
     except (msgspec.DecodeError, TypeError, ValueError, ArithmeticError) as e:
         raise ValueError(f"the payload cannot be read: {e}") from None
-    if type(keys) is not list or type(values) is not list or not 0 < len(keys) == len(values):
+    if not 0 < len(keys) == len(values):
         raise ValueError("a run of puts needs as many values as keys")
-    if set(map(type, keys)) != {str} or type(namespace) is not str:
-        raise ValueError("a key or namespace is not text")
-    if len(set(keys)) != len(keys):
-        raise ValueError("a run of puts names a key twice")
     return base.PutRun(namespace, keys, values, user, comment)
+
+
+def check_distinct(run: base.PutRun) -> None:
+    """``ValueError`` for a run that puts a key twice. Apart, because whoever fills a table finds out without this."""
+    if len(set(run.keys)) != len(run.keys):
+        raise ValueError("a run of puts names a key twice")
 
 
 class Payload(NamedTuple):

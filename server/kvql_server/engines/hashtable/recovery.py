@@ -216,9 +216,11 @@ def _carry_out_run(read: record.Record, state: Recovered, store: Store) -> int:
     if len(run.keys) != read.size:
         raise ValueError(f"a run of {read.size} puts holds {len(run.keys)}")
     meta = Meta(read.time, run.user, run.comment)
-    if store.puttable(run):
-        store.apply_puts(run, meta, read.revision)
+    if not store.keeps_removed(run.namespace):
+        if not store.apply_puts(run, meta, read.revision):
+            raise ValueError("a run of puts names a key twice, or one that is there")
     else:  # more may be kept of keys that are gone than when the run was made
+        record.check_distinct(run)
         for revision, (key, value) in enumerate(zip(run.keys, run.values, strict=True), read.revision):
             store.apply((base.Put(run.namespace, key, value),), meta, revision)
     state.revision = read.last

@@ -129,16 +129,26 @@ class Store:
             return False
         return len(set(run.keys)) == len(run.keys)
 
-    def apply_puts(self, run: base.PutRun, meta: Meta, first: int) -> None:
-        """Carry out a run that is ``puttable``, as commits from the revision ``first`` on."""
+    def keeps_removed(self, namespace: str) -> bool:
+        """Whether the namespace's table holds anything of keys that are gone."""
+        table = self.tables.get(namespace)
+        return table is not None and table.tombstones > 0
+
+    def apply_puts(self, run: base.PutRun, meta: Meta, first: int) -> bool:
+        """Carry out a run that is ``puttable``, as commits from the revision ``first`` on.
+
+        False: it was not, and the table is spoilt; cheaper to find out afterwards for whoever can do without it then.
+        """
         last = first + len(run.keys) - 1
         table = self.tables.get(run.namespace) or self.table(run.namespace)
         entries = list(map(Entry, run.values, range(first, last + 1), repeat(meta)))
+        whole = len(table.entries) + len(run.keys)
         table.entries.update(dict(zip(run.keys, entries, strict=True)))  # a dict is merged without a tuple a pair
         table.order.add_many(run.keys)
         table.kinds.update(map(type, run.values))
         table.changed = self.revision = last
         table.journal.add(Puts(last, meta, run.keys, entries))
+        return len(table.entries) == whole
 
     def _apply_many(self, writes: Sequence[base.Write], meta: Meta, revision: int, *, expired: bool) -> None:
         """Several writes; those to the same key are one step, from the first state to the last."""
