@@ -51,13 +51,9 @@ def _write_files(folder: Path, pairs: list[tuple[str, str]], lines: Iterable[str
     return kvql, resp, sql
 
 
-def _run(server: Server, script: Path, bytecode: Path) -> None:
-    # a program that is installed has been compiled, whatever the environment says of this checkout
-    environment = {**server.environment, "PYTHONPYCACHEPREFIX": str(bytecode), "PYTHONDONTWRITEBYTECODE": ""}
-    subprocess.run(
-        [str(KVQL), "run", str(script), server.url, *server.options],
-        env=environment, capture_output=True, check=True,
-    )  # fmt: skip
+def _run(server: Server, script: Path) -> None:
+    command = [str(KVQL), "run", str(script), server.url, *server.options]
+    subprocess.run(command, env=server.environment, capture_output=True, check=True)
 
 
 def _measure(pairs: list[tuple[str, str]], lines: Iterable[str]) -> list[Figure]:
@@ -69,7 +65,7 @@ def _measure(pairs: list[tuple[str, str]], lines: Iterable[str]) -> list[Figure]
         first = folder / "first.kvql"
         first.write_text("SELECT 1;\n")
         server = Server(folder / "server").start()
-        ours = partial(_run, server, bytecode=folder / "bytecode")
+        ours = partial(_run, server)
         try:
             ours(first)
             with peers.redis() as redis:
