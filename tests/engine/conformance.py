@@ -307,6 +307,17 @@ class Conformance:
         clock.advance(4)
         assert await self.keys(engine) == ["j"]
 
+    async def test_of_two_expiries_in_one_commit_the_last_counts(self, engine: Any, clock: ManualClock) -> None:
+        soon, late = clock.now() + 1_000_000, clock.now() + 2_000_000
+        await self.commit(engine, Put("a", "k", 1, soon), Put("a", "k", 2, late))
+        clock.advance(1)
+        engine.expire_due()
+        entry = await self.get(engine, "k")
+        assert entry is not None and (entry.value, entry.expires_at) == (2, late)
+        clock.advance(1)
+        engine.expire_due()
+        assert await self.get(engine, "k") is None
+
     async def test_what_expires_between_a_snapshot_and_its_commit(self, engine: Any, clock: ManualClock) -> None:
         """It is in the way, but not of a commit as of the snapshot's time: that pair expires after it."""
         soon, later = clock.now() + 1_000_000, clock.now() + 2_000_000

@@ -197,7 +197,7 @@ class MemoryEngine:
         self.namespaces: dict[str, _Namespace] = {}
         self._revision = 0
         self._open: dict[int, int] = {}  # revision -> open snapshots of it
-        self._expiry: list[tuple[int, str, str, int]] = []  # heap of (expires_at, namespace, key, revision)
+        self._expiry: list[tuple[int, str, str]] = []  # heap of (expires_at, namespace, key)
         self._journals: dict[str, Journal] = {}
         self._watchers = Watchers(0)
         self.store_id = os.urandom(8).hex()
@@ -333,7 +333,7 @@ class MemoryEngine:
         same = old is not None and old.revision == self._revision  # written twice in one transaction: one change
         version = 1 if old is None else old.version if same else old.version + 1
         if put.expires_at is not None:
-            heapq.heappush(self._expiry, (put.expires_at, put.namespace, put.key, self._revision))
+            heapq.heappush(self._expiry, (put.expires_at, put.namespace, put.key))
         created_at = meta.time if old is None else old.created_at
         return MemoryEntry(
             put.value, self._revision, version, created_at, meta.time, meta.user, meta.comment, put.expires_at
@@ -364,9 +364,9 @@ class MemoryEngine:
     def _expire(self, now: int) -> None:
         gone: list[base.Delete] = []
         while self._expiry and self._expiry[0][0] <= now:
-            _, namespace, key, revision = heapq.heappop(self._expiry)
+            expires_at, namespace, key = heapq.heappop(self._expiry)
             entry = self.namespaces[namespace].current(key)
-            if entry is not None and entry.revision == revision and entry.expires_at is not None:
+            if entry is not None and entry.expires_at == expires_at:  # else it was put again since
                 gone.append(base.Delete(namespace, key))
         if gone:
             self._apply(list(dict.fromkeys(gone)), _Meta(now, "", ""), expired=True)
