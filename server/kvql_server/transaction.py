@@ -272,18 +272,15 @@ class Transaction:
 
     async def commit(self, *, at_once: bool = False) -> base.CommitOutcome:
         """The revision (of the snapshot, if nothing was written), or the guard that did not hold: nothing is applied
-        then. ``at_once``: nobody had a turn since the snapshot."""
+        then. ``at_once``: nobody had a turn since the snapshot. Nothing can be read any more in either case."""
         if not self.writes:
             return self.revision
-        outcomes = await self._engine.commit_many(
-            [
-                base.Transaction(
-                    self._guards(), self.writes.all(), self.user, self.writes.comment, self.idempotency_key,
-                    self.time if at_once else 0,
-                )
-            ]
+        transaction = base.Transaction(
+            self._guards(), self.writes.all(), self.user, self.writes.comment, self.idempotency_key,
+            self.time if at_once else 0,
         )  # fmt: skip
-        return outcomes[0]
+        self.close()  # or the engine would keep every state that this commit replaces, for nobody
+        return (await self._engine.commit_many([transaction]))[0]
 
     def _guards(self) -> list[Guard]:
         guards: list[Guard] = [
