@@ -184,6 +184,9 @@ def _creating(transaction: base.Transaction, namespace: str, record: Namespace) 
 async def _put(batch: _Batch, snapshot: Transaction) -> None:
     """PUT and UPSERT."""
     run, failures = batch.run, batch.failures
+    expires_at = batch.call.expires_at(run.ttl_ms)
+    if await _plain_puts(batch, run.count, expires_at):
+        return
     if run.stop and run.count > 1:
         end = min(failures, default=run.count)
         if run.mode == PUT:
@@ -193,11 +196,8 @@ async def _put(batch: _Batch, snapshot: Transaction) -> None:
     else:
         end = run.count
     namespace, user, comment = batch.namespace, batch.call.principal.name, batch.call.request.comment
-    expires_at = batch.call.expires_at(run.ttl_ms)
     transactions: list[base.Transaction]
     indexes: Sequence[int] = range(end)
-    if await _plain_puts(batch, end, expires_at):
-        return
     if run.sizes is None and not any(index < end for index in failures):
         if run.mode == PUT:
             transactions = [
