@@ -325,3 +325,30 @@ def test_a_run_of_another_content() -> None:
     with pytest.raises(Error) as caught:
         store.run(other)
     assert caught.value.sqlstate == errors.INVALID
+
+
+def test_others_have_their_turn_beside_a_run(server: Server, key: bytes) -> None:
+    """A run under a key was split by copying all of it for each statement, and nobody else was served meanwhile."""
+    busy, other = Wire(server), Wire(server)
+    busy.execute(put([("first", 0)], "crowd"))
+    pairs = [(f"k{i}", i) for i in range(10_000)]
+    made = request("crowd", id=1, write=write(pb.WRITE_MODE_UPSERT, pairs, each=True), idempotency_key=key)
+    session = busy.session()
+    session.ask(get("first", namespace="crowd", id=2))
+    done = threading.Event()
+
+    def run() -> None:
+        assert session.ask(made).done.completed == len(pairs)
+        done.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    served = 0
+    while not done.is_set():
+        other.rows(get("first", namespace="crowd"))
+        served += 1
+    thread.join()
+    assert served > 5
+    session.close()
+    busy.close()
+    other.close()

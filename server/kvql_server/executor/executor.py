@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from kvql import errors
@@ -237,8 +238,8 @@ class Executor:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
         run = runs.read(call)
         total, revisions = Result(row_count=0), list[int]()
-        for index, (start, end) in enumerate(run.bounds()):
-            await self._one_of_run(call, run, index, (start, end), total, None, revisions)
+        for index, bounds in enumerate(run.bounds()):
+            await self._one_of_run(call, run, index, bounds, total, None, revisions)
         if call.request.write.tell_revisions:
             total.revisions = revisions
         return total
@@ -248,14 +249,9 @@ class Executor:
         revisions: list[int],
     ) -> None:  # fmt: skip
         """Carry out a statement of a run and add it to the total; raises its error where the run ends with it."""
-        one = pb.Request()
-        one.CopyFrom(call.request)
-        runs.keep_only(one.write, call.request.write, *bounds)
-        alone = Call(
-            one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings, self.watches
-        )
+        await call.work.breathe()
         try:
-            result = await self._autocommit(alone, writes.write, key)
+            result = await self._autocommit(call, partial(writes.carry_out, run=run, bounds=bounds), key)
         except Error as e:
             e.statement = index
             if run.stop or run.count == 1:

@@ -31,7 +31,15 @@ from kvql_server.transaction import Transaction
 async def write(transaction: Transaction, call: Call) -> Result:
     """The command's statements as part of a transaction; the first error ends them (the transaction has failed
     then)."""
-    run = read(call)
+    return await _carry_out(transaction, call, read(call))
+
+
+async def carry_out(transaction: Transaction, call: Call, run: Run, bounds: tuple[int, int]) -> Result:
+    """The statement of a run that has these pairs, as if it had come alone."""
+    return await _carry_out(transaction, call, run.only(*bounds))
+
+
+async def _carry_out(transaction: Transaction, call: Call, run: Run) -> Result:
     namespace = call.namespace()
     record, new = await access(transaction, call, run, namespace)
     if new:

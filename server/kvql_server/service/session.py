@@ -48,7 +48,8 @@ _LONG: Final = frozenset(
     )
 )  # fmt: skip
 _AT_ONCE_BYTES_MAX: Final = 16 * 1024
-"""Of an INSERT, or of a write with expressions, that is carried out without letting others have their turn."""
+"""Of an INSERT, or of a write with expressions or of a run under a key, that is carried out without letting others
+have their turn."""
 _ANSWER_BYTES: Final = 24
 _SPARE_BYTES: Final = 65_536
 
@@ -57,7 +58,9 @@ def _is_long(request: pb.Request) -> bool:
     """Whether others should have their turn while it is carried out."""
     command = request.WhichOneof("command")
     if command == "write":
-        return bool(request.write.values.expressions) and request.ByteSize() > _AT_ONCE_BYTES_MAX
+        # under a key each statement of a run is a commit by itself, with what became of the run so far
+        slow = bool(request.write.values.expressions) or (request.idempotency_key and len(request.write.keys) > 1)
+        return bool(slow) and request.ByteSize() > _AT_ONCE_BYTES_MAX
     return command in _LONG or (command == "insert" and request.ByteSize() > _AT_ONCE_BYTES_MAX)
 
 
