@@ -241,10 +241,34 @@ def test_reading_the_past_is_no_conflict(store: TimedStore) -> None:
     one = store.session()
     one("BEGIN; PUT sum 0")
     assert one("SELECT sum(value) FROM main AS OF REVISION ?", [first]) == [(1,)]
-    assert one("SELECT count(*) FROM HISTORY OF main") == [(2,)]
     store("UPDATE a 9; PUT z 1")
     one("COMMIT")
     assert store("SELECT * FROM main WHERE key = 'sum'") == [("sum", 0)]
+
+
+@pytest.mark.parametrize(
+    ("where", "first", "second"),
+    [
+        ("", "PUT x 1", "PUT y 1"), (" WHERE key ^= 'a'", "PUT a2 1", "PUT a3 1"),
+        (" WHERE key IN ('a', 'b')", "UPDATE a 2", "PUT b 1"),
+    ],
+)  # fmt: skip
+def test_history_goes_up_to_the_present_which_is_read(store: TimedStore, where: str, first: str, second: str) -> None:
+    """Two count the states and add one each: one after the other, the second would have counted one more."""
+    store("PUT a 1, other 1")
+    one, two = store.session(), store.session()
+    for session, change in ((one, first), (two, second)):
+        assert session(f"BEGIN; SELECT count(*) > 0 FROM HISTORY OF main{where}") == [(True,)]
+        session(change)
+    one("COMMIT")
+    assert two.refusal("COMMIT").sqlstate == "40001"
+    one(f"BEGIN; SELECT count(*) FROM HISTORY OF main{where}")
+    one("PUT c 1")
+    store("UPDATE other 2")
+    if where:
+        one("COMMIT")
+    else:
+        assert one.refusal("COMMIT").sqlstate == "40001"
 
 
 def test_rows_go_on_while_the_namespace_changes(store: TimedStore) -> None:
