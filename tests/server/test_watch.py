@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -286,3 +287,32 @@ def test_closing_lets_go(store: Watched) -> None:
     with pytest.raises(kvql.InterfaceError):
         kept.next(1)
     kept.close()
+
+
+def test_watches_that_begin_at_once_are_counted() -> None:
+    """A long condition is compiled in a thread; whoever was compiled meanwhile has not begun, but may not begin either."""
+    from kvql_server.auth import LOCAL
+    from kvql_server.engines.memory import MemoryEngine
+    from kvql_server.executor import Executor, Lane, Watching
+    from kvql_server.settings import Settings
+
+    from kvql.compiler import compile_statement
+    from kvql.parser import parse
+
+    executor = Executor(MemoryEngine(), settings=Settings(watches_per_user_max=1), start_namespace="main")
+    (statement,) = parse("WATCH main WHERE " + " OR ".join(f"value = {n}" for n in range(300)))
+
+    async def begin() -> Any:
+        work = executor.work()
+        work.yields = True
+        return (await executor.execute(compile_statement(statement), Lane("main"), LOCAL, work)).rows
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(begin(), begin(), begin(), return_exceptions=True)
+
+    began = asyncio.run(both())
+    assert [one.sqlstate for one in began if isinstance(one, kvql.Error)] == ["53400", "53400"]
+    for one in began:
+        if isinstance(one, Watching):
+            one.close()
+    assert len(executor.watches) == 0
