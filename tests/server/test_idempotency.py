@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from kvql_server.auth import LOCAL
-from kvql_server.clock import ManualClock
-from kvql_server.engines import base
-from kvql_server.engines.memory import MemoryEngine
-from kvql_server.executor import Executor, Lane, step
 
 from kvql import errors
 from kvql.codec import decode_rows
-from kvql.compiler import compile_statement
 from kvql.errors import Error
-from kvql.parser import parse
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
+from tests.server.breaking import Store, command
 from tests.server.support import Wire, act, get, put, request, write
 from tests.servers import Server
 
@@ -34,14 +27,6 @@ ONCE = [
     "CREATE TABLE u (name text)", "DROP NAMESPACE t", "UPDATE t SET value = 1 WHERE key = 'no'",
     "DELETE FROM t WHERE key = 'no' RETURNING *", "UPSERT a (1 + 1)", "PUT b 1 COMMENT 'why'",
 ]  # fmt: skip
-
-
-def command(statement: str, namespace: str = "t", **fields: Any) -> pb.Request:
-    made = compile_statement(parse(statement)[0])
-    made.namespace = namespace
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
 
 
 def text(statement: str, namespace: str = "t", **fields: Any) -> pb.Request:
@@ -244,35 +229,6 @@ def test_repeat_keys_keep_the_newest(pair: Wire, key: bytes) -> None:
 
 
 # ── runs, and time ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Breaking(MemoryEngine):
-    """An engine that is full at the commits that a test says."""
-
-    full_at: Sequence[int] = ()
-    commits = 0
-
-    async def commit_many(self, transactions: Sequence[base.Transaction]) -> list[base.CommitOutcome]:
-        self.commits += 1
-        if self.commits in self.full_at:
-            raise base.StoreFull("no space left")
-        return await super().commit_many(transactions)
-
-
-class Store:
-    """An executor without a server."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.engine = Breaking(clock=self.clock)
-        self.executor = Executor(self.engine, self.clock)
-
-    def run(self, sent: pb.Request) -> Result:
-        return step(self.executor.execute(sent, Lane(), LOCAL, self.executor.work()))
-
-    def keys(self) -> list[str]:
-        rows = self.run(command("SHOW KEYS", "shop")).rows
-        return [key for (key,) in rows]
 
 
 def test_a_key_lasts_24_hours() -> None:

@@ -290,7 +290,7 @@ def test_closing_lets_go(store: Watched) -> None:
 
 
 def test_watches_that_begin_at_once_are_counted() -> None:
-    """A long condition is compiled in a thread; whoever was compiled meanwhile has not begun, but may not begin either."""
+    """A long condition is compiled in a thread, and the others' as well meanwhile."""
     from kvql_server.auth import LOCAL
     from kvql_server.engines.memory import MemoryEngine
     from kvql_server.executor import Executor, Lane, Watching

@@ -36,9 +36,10 @@ from kvql_server.executor import (
     watch,
     writes,
 )
-from kvql_server.executor.call import Call, Lane, Pages, Work
+from kvql_server.executor.call import Call, Lane, Work
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.executor.idempotency import Key, Overtaken, Remembered, Step
+from kvql_server.executor.refusals import engine_error
 from kvql_server.executor.watches import Watches
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
@@ -305,22 +306,3 @@ def _in_mode(statement: Statement, call: Call, command: str) -> Statement:
 def _unknown(command: str | None) -> Error:
     what = "an empty request" if command is None else f"command {command}"
     return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported here")
-
-
-def engine_error(error: base.EngineError) -> Error:
-    """What an engine's refusal is to a user; the operator's sentence stays in the log where it names files."""
-    if isinstance(error, base.StoreFull):
-        return errors.error(errors.DISK_FULL, f"the store is full: {error}", hint="nothing was written; reads go on")
-    if isinstance(error, base.OutcomeUnknown):
-        return errors.error(
-            errors.OUTCOME_UNKNOWN, "writing the log failed; whether the last writes survive is unknown",
-            hint="read what is there once the server runs again",
-        )  # fmt: skip
-    if isinstance(error, base.Compacted):
-        return errors.error(errors.COMPACTED, str(error))
-    if isinstance(error, base.Closed):
-        return errors.error(errors.SHUTTING_DOWN, "the store is closing")
-    return errors.error(errors.CORRUPTED, "the data are damaged", hint="see the server's log")
-
-
-__all__ = ["Executor", "Lane", "Pages", "Work", "engine_error"]

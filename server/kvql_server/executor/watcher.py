@@ -23,6 +23,7 @@ from kvql_server.executor import events, lists
 from kvql_server.executor.call import Call, Pages
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.executor.feed import Feed
+from kvql_server.executor.refusals import engine_error
 from kvql_server.transaction import Transaction
 
 CHECK_S: Final = 1.0
@@ -104,8 +105,6 @@ class Watcher:
         except base.Compacted as e:
             raise compacted(e, begun=not self._place.named or (self._told_at > 0 and self._snapshot is None)) from e
         except base.EngineError as e:
-            from kvql_server.executor.executor import engine_error
-
             raise engine_error(e) from e
         except Error as e:
             raise placed(e, self._call.places) from None
