@@ -35,12 +35,25 @@ Told = tuple[Commit, Change]
 _STRANGERS: Final = frozenset(("old", "new", "excluded"))
 
 
+class Rows(list[Row]):
+    """Events that all watches with one condition tell who stand at one place of the history."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__(rows)
+        self.sent: tuple[int, Any] | None = None
+        """For who sends them: the request that they were first sent to, and what they are on the wire."""
+
+
 class Condition:
     """WHERE of a watch, which is asked of single states of pairs for as long as the watch runs."""
 
-    def __init__(self, builder: Builder, path: Path, code: str) -> None:
-        """``path``: the keys that can satisfy it; ``code``: what is left to check, empty for nothing."""
+    def __init__(self, builder: Builder, path: Path, code: str, asked: bytes) -> None:
+        """``path``: the keys that can satisfy it; ``code``: what is left to check, empty for nothing; ``asked``: the
+        condition on the wire. In one namespace the same is true of all that were asked the same."""
         self.path = path
+        self.asked = asked
         self._builder = builder
         self._function: Callable[[Page], list[bool]] | None = None
         if code:
@@ -66,7 +79,7 @@ def condition(call: Call, namespace: str, record: Namespace, where: pb.Expressio
     scope = Scope(namespace, record.fields, strangers=_STRANGERS)
     builder = Builder(scope, now, call.settings.expression_steps_max, call.places)
     if where is None:
-        return Condition(builder, FULL, "")
+        return Condition(builder, FULL, "", b"")
     builder.clause = "WHERE"
     _check_timeless(where, namespace)
     test = builder.program(where, 0)
@@ -75,7 +88,7 @@ def condition(call: Call, namespace: str, record: Namespace, where: pb.Expressio
     except Error as e:
         e.item, e.part = 1, pb.PART_STEP
         raise
-    return Condition(builder, path, code)
+    return Condition(builder, path, code, where.SerializeToString(deterministic=True))
 
 
 def _check_timeless(where: pb.Expression, namespace: str) -> None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 from kvql import errors
@@ -24,6 +24,7 @@ from kvql_server.executor.call import Call, Pages
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.executor.feed import Feed
 from kvql_server.executor.refusals import engine_error
+from kvql_server.executor.watches import Batch
 from kvql_server.transaction import Transaction
 
 CHECK_S: Final = 1.0
@@ -52,10 +53,14 @@ class Place(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a watch has to tell: ``progress`` is true when ``rows`` have been taken in."""
+    """What a watch has to tell: ``progress`` is true when ``rows`` have been taken in. The same ``events.Rows`` come
+    with the same progress, whichever watch they are of."""
 
     rows: list[events.Row]
     progress: Progress | None
+
+
+_NONE: Final = Batch(())
 
 
 class Watcher:
@@ -73,7 +78,7 @@ class Watcher:
         self._snapshot = snapshot
         self._pairs: AsyncIterator[Page] | None = None
         self._feed: Feed | None = None
-        self._told: Sequence[events.Told] = ()
+        self._batch = _NONE
         self._at = 0
         """Of the changes taken from the feed, those from here on are still to be told."""
         self._seen = place.revision
@@ -163,12 +168,13 @@ class Watcher:
         assert feed is not None
         while True:
             due = time.monotonic() - self._told_at > self._call.settings.watch_progress_s
-            if self._at == len(self._told):
-                self._told, self._at = self._gather(feed), 0
-            if not self._told:
+            if self._at == len(self._batch.told):
+                self._batch, self._at = self._gather(feed), 0
+            told = self._batch.told
+            if not told:
                 break
             rows = await self._next_rows()
-            whole = self._at == len(self._told) or self._told[self._at][0].revision > self._seen
+            whole = self._at == len(told) or told[self._at][0].revision > self._seen
             if rows or (due and whole):
                 await self._check()
                 return Shown(rows, self._progress(self._seen) if whole else None)
@@ -176,18 +182,18 @@ class Watcher:
         if not due:
             return None
         self._take(feed.settle())
-        if self._told:
+        if self._batch.told:
             return await self._changes()
         await self._check()
         self._seen = feed.revision
         return Shown([], self._progress(self._seen))
 
-    def _gather(self, feed: Feed) -> Sequence[events.Told]:
+    def _gather(self, feed: Feed) -> Batch:
         """The changes of some of the commits that are there."""
         watches, place = self._call.watches, (self._namespace, feed.revision)
         shared = watches.batch(place) if self._call.work.yields else None
         if shared is not None:
-            feed.skip(shared[-1][0].revision)
+            feed.skip(shared.told[-1][0].revision)
             return shared
         told: list[events.Told] = []
         while len(told) < EVENTS and (commit := feed.next()) is not None:
@@ -196,9 +202,10 @@ class Watcher:
                 told.append((commit, changes[0]))
             else:
                 told += [(commit, change) for change in events.in_order(changes)]
+        batch = Batch(told)
         if self._call.work.yields:
-            watches.keep(place, told)
-        return told
+            watches.keep(place, batch)
+        return batch
 
     def _take(self, commit: base.Commit | None) -> None:
         """The first commit of a feed that was begun: the rest of it, if the watch begins in its middle."""
@@ -207,12 +214,16 @@ class Watcher:
         changes = events.in_order(commit.changes)
         if commit.revision == self._place.revision:
             changes = events.behind(changes, self._place.after_key)
-        self._told, self._at = [(commit, change) for change in changes], 0
+        self._batch, self._at = Batch([(commit, change) for change in changes]), 0
 
-    async def _next_rows(self) -> list[events.Row]:
+    async def _next_rows(self) -> events.Rows:
         """The events of the next changes; ``_seen`` is the commit of the last of them."""
-        told = self._told[self._at : self._at + EVENTS]
-        rows = await events.rows(told, self._where, self._call.work)
+        batch, where, at = self._batch, self._where, self._at
+        told = batch.told[at : at + EVENTS]
+        rows = batch.rows(self._since, where.asked, at)
+        if rows is None:
+            rows = events.Rows(await events.rows(told, where, self._call.work))
+            batch.keep(self._since, where.asked, at, rows)
         self._at += len(told)
         self._seen = told[-1][0].revision
         return rows

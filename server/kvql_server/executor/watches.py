@@ -15,11 +15,31 @@ from kvql_server.settings import Settings
 if TYPE_CHECKING:
     from kvql_server.executor.watcher import Watcher
 
-_SHARED_MIN: Final = 8
 _SHARED_MAX: Final = 1_024
-"""Changes that are worth sharing, and that may be kept for it."""
+"""Changes that may be kept for others."""
+_CONDITIONS_MAX: Final = 16
+"""Conditions for which the events of the same changes are kept."""
 _SHARED_S: Final = 0.05
 """What one watch has read of the store's history is there for so long for others that stand at the same place."""
+
+
+class Batch:
+    """Changes that one watch has read of the history, for all who stand at the same place, and the events that they
+    are: for all who ask for the same besides. Whoever watches a namespace may see all of it."""
+
+    __slots__ = ("_rows", "told")
+
+    def __init__(self, told: Sequence[events.Told]) -> None:
+        self.told = told
+        self._rows: dict[tuple[int, bytes, int], events.Rows] = {}
+
+    def rows(self, since: int, asked: bytes, at: int) -> events.Rows | None:
+        """The events of the changes from ``at`` on, if another watch of this namespace has made them."""
+        return self._rows.get((since, asked, at))
+
+    def keep(self, since: int, asked: bytes, at: int, rows: events.Rows) -> None:
+        if len(self._rows) < _CONDITIONS_MAX:
+            self._rows[since, asked, at] = rows
 
 
 class Watches:
@@ -30,17 +50,17 @@ class Watches:
         self._running: set[Watcher] = set()
         self._of_user: Counter[str] = Counter()
         self._of_group: Counter[int] = Counter()
-        self._batches: dict[tuple[str, int], Sequence[events.Told]] = {}
+        self._batches: dict[tuple[str, int], Batch] = {}
 
     # what was read of the history: most of those who watch a namespace stand at the same place of it
 
-    def batch(self, place: tuple[str, int]) -> Sequence[events.Told] | None:
+    def batch(self, place: tuple[str, int]) -> Batch | None:
         """The changes after this revision of this namespace, if another watch has read them just now."""
         return self._batches.get(place)
 
-    def keep(self, place: tuple[str, int], told: Sequence[events.Told]) -> None:
-        if len(self._running) > 1 and _SHARED_MIN <= len(told) <= _SHARED_MAX:
-            self._batches[place] = told
+    def keep(self, place: tuple[str, int], batch: Batch) -> None:
+        if len(self._running) > 1 and 0 < len(batch.told) <= _SHARED_MAX:
+            self._batches[place] = batch
             asyncio.get_running_loop().call_later(_SHARED_S, self._batches.pop, place, None)
 
     # how many there are
