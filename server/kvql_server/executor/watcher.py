@@ -4,6 +4,8 @@ What a watch holds is a place in the store's history, and at most the changes of
 keeps anyway): events are made when they are asked for, so a client that reads slowly costs nothing but its place. Who
 falls so far behind that the history before him is gone is told so (72000).
 
+Where many watch one namespace, each rests a little after it has looked, so that what happens meanwhile is one message.
+
 Whether the watch is still allowed is asked before anything is shown, and every second while nothing is.
 """
 
@@ -71,7 +73,7 @@ class Watcher:
     ) -> None:  # fmt: skip
         """``snapshot``: of the initial part, if there is one."""
         self._call = call
-        self._namespace = namespace
+        self.namespace = namespace
         self._since = since
         self._where = where
         self._place = place
@@ -83,6 +85,8 @@ class Watcher:
         """Of the changes taken from the feed, those from here on are still to be told."""
         self._seen = place.revision
         self._told_at = 0.0
+        self._rests_until = 0.0
+        """Not before that it looks for what happened next: see ``Watches.rest_until``."""
         self._checked_at = 0.0
         self._failure: Error | None = None
         self._nudge: asyncio.Future[None] | None = None
@@ -120,7 +124,7 @@ class Watcher:
         place = self._place
         if self._snapshot is None:
             inside = place.revision - 1 if place.after_key else place.revision
-            self._feed = Feed(self._call.engine, self._namespace, inside)
+            self._feed = Feed(self._call.engine, self.namespace, inside)
             self._take(self._feed.next())
             self._call.work.forever()
         self._told_at = time.monotonic()
@@ -151,7 +155,7 @@ class Watcher:
         await self._check()
         self._snapshot.close()
         self._snapshot = self._pairs = None
-        self._feed = Feed(self._call.engine, self._namespace, revision)
+        self._feed = Feed(self._call.engine, self.namespace, revision)
         work.forever()
         return Shown([events.live(revision)], self._progress(revision))
 
@@ -161,7 +165,7 @@ class Watcher:
             path = path._replace(keys=frozenset(key for key in path.keys if key > after))
         elif after:
             path = path._replace(start=max(path.start, after + "\0"))
-        return lists.read(snapshot, self._namespace, path)
+        return lists.read(snapshot, self.namespace, path)
 
     async def _changes(self) -> Shown | None:
         feed = self._feed
@@ -169,12 +173,16 @@ class Watcher:
         while True:
             due = time.monotonic() - self._told_at > self._call.settings.watch_progress_s
             if self._at == len(self._batch.told):
+                if time.monotonic() < self._rests_until:
+                    return None
                 self._batch, self._at = self._gather(feed), 0
             told = self._batch.told
             if not told:
                 break
             rows = await self._next_rows()
             whole = self._at == len(told) or told[self._at][0].revision > self._seen
+            if self._at == len(told) < EVENTS:
+                self._rests_until = self._call.watches.rest_until(self.namespace, told=bool(rows))
             if rows or (due and whole):
                 await self._check()
                 return Shown(rows, self._progress(self._seen) if whole else None)
@@ -190,7 +198,7 @@ class Watcher:
 
     def _gather(self, feed: Feed) -> Batch:
         """The changes of some of the commits that are there."""
-        watches, place = self._call.watches, (self._namespace, feed.revision)
+        watches, place = self._call.watches, (self.namespace, feed.revision)
         shared = watches.batch(place) if self._call.work.yields else None
         if shared is not None:
             feed.skip(shared.told[-1][0].revision)
@@ -236,10 +244,10 @@ class Watcher:
         self._checked_at = time.monotonic()
         transaction = Transaction(call.engine, call.principal.name, tracked=False, read_only=True)
         try:
-            await call.access.existing(transaction, call.principal, self._namespace)
-            since = await call.access.catalog.since(transaction, self._namespace)
+            await call.access.existing(transaction, call.principal, self.namespace)
+            since = await call.access.catalog.since(transaction, self.namespace)
             if self._since and since != self._since:
-                raise dropped(self._namespace, again=since > 0)
+                raise dropped(self.namespace, again=since > 0)
             self._since = since
         except Error:
             call.work.saw(transaction.revision)
@@ -259,7 +267,10 @@ class Watcher:
         """Until there may be something to be told; not longer than ``seconds``."""
         nudge, feed = self._nudge, self._feed
         assert nudge is not None and feed is not None
-        if feed.waits_for is None:
+        rest_s = self._rests_until - time.monotonic()
+        if rest_s > 0:
+            await asyncio.wait({nudge}, timeout=min(rest_s, seconds))
+        elif feed.waits_for is None:
             await asyncio.sleep(0)
         else:
             await asyncio.wait({feed.waits_for, nudge}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
