@@ -321,6 +321,28 @@ def test_every_path_and_clause(store: TimedStore) -> None:
     assert error.span is not None and error.span.start == len("ASSERT (SELECT 1 FROM main AS OF REVISION ")
 
 
+def test_values_of_types_that_are_gone(store: TimedStore) -> None:
+    """Comparisons do not look at types that the namespace has not got; the past may have had others."""
+
+    store("PUT a text, b 200, c 1.5, d 7, f 300; DELETE f; PUT f 'again'")
+    then = store.revision
+    store("UPDATE a 1; UPDATE c 2; DELETE d; UPDATE f 3")
+    after = store.revision
+    store("TRUNCATE NAMESPACE main; PUT b 1, g 2")
+    for _ in range(2):
+        for revision, above, total in ((then, ["b", "d"], "208.5"), (after, ["b"], "206")):
+            past = f"FROM main AS OF REVISION {revision}"
+            assert store(f"SELECT key {past} WHERE value > 5") == [(key,) for key in above]
+            assert str(store(f"SELECT sum(value) {past} WHERE type <> 'TEXT'")[0][0]) == total
+            assert store(f"SELECT key {past} WHERE key ^= 'b' AND value > 5") == [("b",)]
+            assert store(f"SELECT key {past} WHERE key = 'b' AND value > 5") == [("b",)]
+            assert store(f"SELECT key {past} WHERE value = 'text'") == ([("a",)] if revision == then else [])
+        if store.kind == "memory":
+            return
+        store.engine.checkpoint()  # with it the table knows the types of today's values alone
+        store.reopen()
+
+
 # ── history ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -93,7 +93,10 @@ class AsOf:
         return total
 
     def kinds(self, namespace: str) -> frozenset[type] | None:
-        return None
+        try:
+            return self._snapshot.kinds(namespace)
+        except Compacted as e:
+            raise self._compacted(namespace, e) from None
 
     def share(self) -> SharedSnapshot:
         self._shared.hold()

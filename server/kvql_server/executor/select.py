@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 from kvql import errors
@@ -133,7 +134,7 @@ class Planner:
         aliases = {p.name: p.expression for p in reversed(self.command.projections) if p.aliased and p.name}
         self.history = isinstance(reader, past.History)
         self.scope = Scope(
-            namespace, record.fields, aliases=aliases, kinds=reader.kinds(namespace), history=self.history
+            namespace, record.fields, aliases=aliases, kinds_of=partial(reader.kinds, namespace), history=self.history
         )
         self.builder = Builder(self.scope, transaction.time, call.settings.expression_steps_max, call.places)
         self.builder.clause = "SELECT"
@@ -192,7 +193,8 @@ class Planner:
             # known only now, when all functions over pages are compiled
             way: Order = "entries" if order == "any" and not builder.reads_keys else order
             read = past.read(reader, namespace, path, way)
-            async for page in turns.in_turns(read, call.work, builder, self.scope.kinds):
+            kinds = self.scope.kinds if builder.heavy and path.keys is None else None
+            async for page in turns.in_turns(read, call.work, builder, kinds):
                 yield page
 
         detail = described(path, namespace + past.told(reader), order) if call.request.mode else ""

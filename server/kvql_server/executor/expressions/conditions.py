@@ -85,8 +85,8 @@ def compare(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
         # the common case without a call: both sides of one type
         kind = type(b.value).__name__
         python = "!=" if op == pb.OP_NE else "==" if op == pb.OP_EQ else operator
-        known = builder.scope.kinds
-        if known is not None and a.code == "e.value" and known <= _SAME_CLASS[type(b.value)]:
+        known = builder.scope.kinds if a.code == "e.value" else None
+        if known is not None and known <= _SAME_CLASS[type(b.value)]:
             code = f"({a.code} {python} {b.code})"
             return Item(code, depth, Type.BOOLEAN, path, test=code)
         left = builder.name("t")
