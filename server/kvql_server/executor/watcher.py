@@ -224,14 +224,15 @@ class Watcher:
             changes = events.behind(changes, self._place.after_key)
         self._batch, self._at = Batch([(commit, change) for change in changes]), 0
 
-    async def _next_rows(self) -> events.Rows:
+    async def _next_rows(self) -> list[events.Row]:
         """The events of the next changes; ``_seen`` is the commit of the last of them."""
         batch, where, at = self._batch, self._where, self._at
         told = batch.told[at : at + EVENTS]
-        rows = batch.rows(self._since, where.asked, at)
+        rows: list[events.Row] | None = batch.rows(self._since, where.asked, at)
         if rows is None:
-            rows = events.Rows(await events.rows(told, where, self._call.work))
-            batch.keep(self._since, where.asked, at, rows)
+            rows = await events.rows(told, where, self._call.work)
+            if batch.shared:
+                rows = batch.keep(self._since, where.asked, at, rows)
         self._at += len(told)
         self._seen = told[-1][0].revision
         return rows

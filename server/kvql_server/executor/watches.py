@@ -36,19 +36,24 @@ class Batch:
     """Changes that one watch has read of the history, for all who stand at the same place, and the events that they
     are: for all who ask for the same besides. Whoever watches a namespace may see all of it."""
 
-    __slots__ = ("_rows", "told")
+    __slots__ = ("_rows", "shared", "told")
 
     def __init__(self, told: Sequence[events.Told]) -> None:
         self.told = told
+        self.shared = False
+        """Whether others can find it."""
         self._rows: dict[tuple[int, bytes, int], events.Rows] = {}
 
     def rows(self, since: int, asked: bytes, at: int) -> events.Rows | None:
         """The events of the changes from ``at`` on, if another watch of this namespace has made them."""
         return self._rows.get((since, asked, at))
 
-    def keep(self, since: int, asked: bytes, at: int, rows: events.Rows) -> None:
-        if len(self._rows) < _CONDITIONS_MAX:
-            self._rows[since, asked, at] = rows
+    def keep(self, since: int, asked: bytes, at: int, rows: list[events.Row]) -> list[events.Row]:
+        """The same, in the form in which others find them."""
+        if len(self._rows) >= _CONDITIONS_MAX:
+            return rows
+        kept = self._rows[since, asked, at] = events.Rows(rows)
+        return kept
 
 
 class Watches:
@@ -71,6 +76,7 @@ class Watches:
     def keep(self, place: tuple[str, int], batch: Batch) -> None:
         if len(self._running) > 1 and 0 < len(batch.told) <= _SHARED_MAX:
             self._batches[place] = batch
+            batch.shared = True
             asyncio.get_running_loop().call_later(_SHARED_S, self._batches.pop, place, None)
 
     def rest_until(self, namespace: str, *, told: bool) -> float:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Context = grpc.aio.ServicerContext
 _SHARED_BYTES_MAX: Final = 256 * 1024
-"""Of a message that is kept for the other watches that tell the same."""
+"""Of messages that are kept for the other watches that tell the same."""
 
 
 class WatchCall:
@@ -76,10 +76,8 @@ class WatchCall:
         async for rows in watching:
             await self._service.durable(work.revision)  # of the initial pairs; events are durable already
             responses = self._responses(request, rows, watching.progress)
-            if not begun:
-                responses[0].rows_header.CopyFrom(
-                    header(result.columns)
-                )  # with the place where it begins, not an event
+            if not begun:  # it is the place where the watch begins, no event
+                responses[0].rows_header.CopyFrom(header(result.columns))
                 begun = True
             for response in responses:
                 await self._write(response, work)
@@ -89,16 +87,16 @@ class WatchCall:
         if isinstance(rows, Rows) and rows.sent is not None and rows.sent[0] == request.id:
             shared: list[pb.Response] = rows.sent[1]
             return shared
-        settings, out = self._service.settings, []
+        settings, out, size = self._service.settings, [], 0
         for chunk in chunks(rows, settings.rows_chunk_bytes) if rows else ():
             response = pb.Response(id=request.id)
-            fill_rows(response, chunk, len(chunk[0]), settings.message_bytes_max)
+            size += fill_rows(response, chunk, len(chunk[0]), settings.message_bytes_max)
             out.append(response)
         if progress is not None:
             if not out:
                 out.append(pb.Response(id=request.id))
             fill_progress(out[-1], progress)
-        if isinstance(rows, Rows) and len(out) == 1 and rows.sent is None and out[0].ByteSize() <= _SHARED_BYTES_MAX:
+        if isinstance(rows, Rows) and rows.sent is None and size <= _SHARED_BYTES_MAX:
             rows.sent = request.id, out
         return out
 
