@@ -308,3 +308,29 @@ def test_others_have_their_turn_beside_a_run(server: Server, key: bytes) -> None
     session.close()
     busy.close()
     other.close()
+
+
+def test_two_of_a_run_at_once(server: Server, key: bytes) -> None:
+    """They take turns, and overtake each other; each pair is put once, and both are told the same."""
+    pairs = [(f"k{i}", i) for i in range(3000)]
+    made = request("race", id=1, write=write(pb.WRITE_MODE_PUT, pairs, each=True), idempotency_key=key)
+    wires = [Wire(server) for _ in range(3)]
+    wires[0].execute(put([("k77", "before")], "race"))
+    done: list[tuple[int, int, int, list[int]]] = []
+
+    def run(wire: Wire) -> None:
+        session = wire.session()
+        told = session.ask(made).done
+        done.append((told.completed, told.failed, told.revision, [e.statement for e in told.errors]))
+        session.close()
+
+    threads = [threading.Thread(target=run, args=(wire,)) for wire in wires]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(done) == 3 and done[0] == done[1] == done[2]
+    assert (done[0][0], done[0][1], done[0][3]) == (2999, 1, [77])
+    assert wires[0].rows(command("COUNT", "race")) == [(3000,)]
+    for wire in wires:
+        wire.close()
