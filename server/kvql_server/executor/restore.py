@@ -123,7 +123,9 @@ class _Restoring:
 
     async def named(self, before: past.AsOf, keys: Sequence[str]) -> None:
         """RESTORE k, …; 02000 for a key that was absent then and is absent now. A key named twice is one."""
-        places = {key: item for item, key in reversed([*enumerate(keys, 1)])}
+        places: dict[str, int] = {}
+        for item, key in enumerate(keys, 1):
+            places.setdefault(key, item)
         wanted = list(places)
         then = await before.get_many(self.namespace, wanted)
         now = await self.transaction.get_many(self.namespace, wanted)
