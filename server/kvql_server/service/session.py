@@ -67,13 +67,12 @@ def _is_long(request: pb.Request) -> bool:
 class _LaneState:
     """A lane of the session: its state, what waits in it, and whether an error stopped it."""
 
-    __slots__ = ("lane", "running", "stopped", "task", "waiting")
+    __slots__ = ("lane", "stopped", "task", "waiting")
 
     def __init__(self, session: object) -> None:
         self.lane = Lane(group=session)
         self.waiting: deque[tuple[pb.Request, Work]] = deque()
         self.task: asyncio.Task[None] | None = None
-        self.running: int | None = None
         self.stopped = False
 
     @property
@@ -285,25 +284,27 @@ class Session:
 
     async def _carry_out(self, state: _LaneState, request: pb.Request, work: Work) -> None:
         """One request and all of its answer."""
+        asked = request
         try:
             work.check()
             if request.WhichOneof("command") == "text":
                 statements = await text.requests_aside(request)
                 for number, one in enumerate(statements):
+                    asked = one.request
                     result = await text.carry_out(self._executor, one, state.lane, self._principal, work)
-                    self._service.note(self._principal.name, self.peer, one.request, None)
+                    self._service.note(self._principal.name, self.peer, asked, None)
                     await self._answer(state, request, work, result, number, number == len(statements) - 1)
             else:
                 result = await self._executor.execute(request, state.lane, self._principal, work)
                 self._service.note(self._principal.name, self.peer, request, None)
                 await self._answer(state, request, work, result, 0, True)
         except Error as e:
+            self._service.note(self._principal.name, self.peer, asked, e)
             self._fail(state, request, work, e)
         except Exception:  # noqa: BLE001 - logged under an id
             self._fail(state, request, work, unforeseen("a request"))
 
     def _fail(self, state: _LaneState, request: pb.Request, work: Work, error: Error) -> None:
-        self._service.note(self._principal.name, self.peer, request, error)
         self._saw(work)
         self._refuse(request, error)
         if state.lane.transaction is not None:
