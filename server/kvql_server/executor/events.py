@@ -7,11 +7,10 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from kvql import errors
-from kvql.errors import Error
 from kvql.result import ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
@@ -65,13 +64,9 @@ class Condition:
         if function is None:
             return [True] * len(page)
         out: list[bool] = []
-        async for piece in turns.in_turns(_single(page), work, self._builder, None):
+        async for piece in turns.in_turns(turns.single(page), work, self._builder, None):
             out += await turns.computed(function, piece)
         return out
-
-
-async def _single(page: Page) -> AsyncIterator[Page]:
-    yield page
 
 
 def condition(call: Call, namespace: str, record: Namespace, where: pb.Expression | None, now: int) -> Condition:
@@ -80,14 +75,8 @@ def condition(call: Call, namespace: str, record: Namespace, where: pb.Expressio
     builder = Builder(scope, now, call.settings.expression_steps_max, call.places)
     if where is None:
         return Condition(builder, FULL, "", b"")
-    builder.clause = "WHERE"
     _check_timeless(where, namespace)
-    test = builder.program(where, 0)
-    try:
-        path, code = expressions.condition_of(test)
-    except Error as e:
-        e.item, e.part = 1, pb.PART_STEP
-        raise
+    path, code = expressions.condition_of(builder, where, 0)
     return Condition(builder, path, code, where.SerializeToString(deterministic=True))
 
 

@@ -171,14 +171,8 @@ class Planner:
     def _where(self) -> None:
         if not self.command.HasField("where"):
             return
-        self.builder.clause = "WHERE"
-        test = self.builder.program(self.command.where, self.bases["where"])
+        self.path, self.condition = expressions.condition_of(self.builder, self.command.where, self.bases["where"])
         self.builder.clause = "SELECT"
-        try:
-            self.path, self.condition = expressions.condition_of(test)
-        except errors.Error as e:
-            e.item, e.part = self.bases["where"] + 1, pb.PART_STEP
-            raise
 
     def _filter_detail(self) -> str:
         return self._told(self.command.where) if self.condition else ""

@@ -55,6 +55,11 @@ async def computed(function: Callable[[Any], T], page: Any) -> T:
     return function(page)
 
 
+async def single(page: Page) -> AsyncIterator[Page]:
+    """A page as a stream of pages."""
+    yield page
+
+
 async def in_turns(
     pages: AsyncIterator[Page], work: Work, builder: Builder, kinds: frozenset[type] | None
 ) -> AsyncIterator[Page]:
