@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 from kvql_server.auth import LOCAL
+from kvql_server.catalog import Namespace
 from kvql_server.engines.memory import MemoryEngine
 from kvql_server.executor import Executor, Lane, Watching, step
+from kvql_server.executor.watches import may_rest
 from kvql_server.settings import Settings
 
 import kvql
@@ -337,6 +339,8 @@ def test_few_look_at_once_and_many_at_the_same_moments(store: Watched) -> None:
         rest_s = 0.04 if told else 0.01
         assert (one / rest_s) == pytest.approx(round(one / rest_s)), "whoever asks is told the same moments"
     assert moment("elsewhere", told=True) == 0
+    assert may_rest(Namespace("ann")) and not may_rest(Namespace("ann", {"history": 0}))
+    assert not may_rest(Namespace("ann", {"history_bytes": 1 << 20})), "what happens meanwhile could be gone"
     for watch in watches:
         watch.close()
     assert moment("main", told=True) == 0

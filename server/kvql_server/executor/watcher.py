@@ -26,7 +26,7 @@ from kvql_server.executor.call import Call, Pages
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.executor.feed import Feed
 from kvql_server.executor.refusals import engine_error
-from kvql_server.executor.watches import Batch
+from kvql_server.executor.watches import Batch, may_rest
 from kvql_server.transaction import Transaction
 
 CHECK_S: Final = 1.0
@@ -87,6 +87,7 @@ class Watcher:
         self._told_at = 0.0
         self._rests_until = 0.0
         """Not before that it looks for what happened next: see ``Watches.rest_until``."""
+        self._may_rest = False
         self._checked_at = 0.0
         self._failure: Error | None = None
         self._nudge: asyncio.Future[None] | None = None
@@ -181,7 +182,7 @@ class Watcher:
                 break
             rows = await self._next_rows()
             whole = self._at == len(told) or told[self._at][0].revision > self._seen
-            if self._at == len(told) < EVENTS:
+            if self._at == len(told) < EVENTS and self._may_rest:
                 self._rests_until = self._call.watches.rest_until(self.namespace, told=bool(rows))
             if rows or (due and whole):
                 await self._check()
@@ -245,7 +246,8 @@ class Watcher:
         self._checked_at = time.monotonic()
         transaction = Transaction(call.engine, call.principal.name, tracked=False, read_only=True)
         try:
-            await call.access.existing(transaction, call.principal, self.namespace)
+            record = await call.access.existing(transaction, call.principal, self.namespace)
+            self._may_rest = may_rest(record)
             since = await call.access.catalog.since(transaction, self.namespace)
             if self._since and since != self._since:
                 raise dropped(self.namespace, again=since > 0)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from kvql import errors
 from kvql.errors import Error
-from kvql_server.executor import events
+from kvql_server.catalog import Namespace
+from kvql_server.executor import events, retention
 from kvql_server.settings import Settings
 
 if TYPE_CHECKING:
@@ -30,6 +31,15 @@ takes the server about 0.1 ms and the second 0.02 ms, so watches leave it most o
 _REST_MIN_S: Final = 0.002
 """Less is not worth waiting for: few watches are told everything at once."""
 _REST_MAX_S: Final = 0.25
+_KEPT_MIN_US: Final = 10_000_000
+_KEPT_MIN_BYTES: Final = 16 << 20
+"""Of the history of a namespace whose watches may rest: with less, what happens meanwhile could be gone by then."""
+
+
+def may_rest(record: Namespace) -> bool:
+    """Whether the namespace keeps enough of its past for that."""
+    keep_us, bytes_max = retention.of(record)
+    return keep_us >= _KEPT_MIN_US and bytes_max >= _KEPT_MIN_BYTES
 
 
 class Batch:
