@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 from kvql_server.auth import Principal
+from kvql_server.engines.memory import MemoryEngine, MemorySnapshot
 from kvql_server.transaction import Transaction
 
 from kvql.codec import encode_values
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import from_micros
+from tests.server.busy import BusyStore
 from tests.server.timed import ENGINES, TimedStore
 
 MIB = 1 << 20
@@ -341,6 +344,29 @@ def test_values_of_types_that_are_gone(store: TimedStore) -> None:
             return
         store.engine.checkpoint()  # with it the table knows the types of today's values alone
         store.reopen()
+
+
+def test_the_engine_is_asked_in_its_own_thread() -> None:
+    """A statement of many steps is compiled in another one, which must not look into what others are changing."""
+    asked: set[int] = set()
+
+    class Telling(MemorySnapshot):
+        def kinds(self, namespace: str) -> frozenset[type] | None:
+            asked.add(threading.get_ident())
+            return super().kinds(namespace)
+
+    class Engine(MemoryEngine):
+        def snapshot(self, revision: int | None = None, time: int | None = None) -> MemorySnapshot:
+            made = super().snapshot(revision, time)
+            made.__class__ = Telling
+            return made
+
+    store = BusyStore(engine=Engine())
+    first = store.run("INSERT INTO t VALUES ('a', 1), ('b', 500)").revision
+    where = " OR ".join(f"value = {n}" for n in range(300))
+    for past in ("", f"AS OF REVISION {first}"):
+        assert store.rows(f"SELECT count(*) FROM t {past} WHERE {where}") == [(1,)]
+    assert asked == {threading.get_ident()}
 
 
 # ── history ───────────────────────────────────────────────────────────────────────────────────────────────────────

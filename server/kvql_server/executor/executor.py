@@ -250,8 +250,8 @@ class Executor:
         revisions: list[int],
     ) -> None:  # fmt: skip
         """Carry out a statement of a run and add it to the total; raises its error where the run ends with it."""
-        await call.work.breathe()
         try:
+            await call.work.breathe()
             result = await self._autocommit(call, partial(writes.carry_out, run=run, bounds=bounds), key)
         except Error as e:
             e.statement = index

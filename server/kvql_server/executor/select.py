@@ -53,6 +53,8 @@ async def _from(reader: past.Reader, transaction: Transaction, call: Call, names
     """The rows of what ``reader`` reads."""
     weight = _weight(call.request.select)
     planner = Planner(reader, transaction, call, namespace, record)
+    if turns.goes_aside(call.work, weight):
+        planner.scope.find_kinds()
     plan = await turns.aside(call.work, weight, planner.plan)
     if call.request.mode == pb.MODE_EXPLAIN:
         return explained(plan.stages)

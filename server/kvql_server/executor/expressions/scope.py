@@ -95,6 +95,11 @@ class Scope:
         """The types that values of the namespace have, where that is known: comparisons then need not look."""
         return self.kinds_of()
 
+    def find_kinds(self) -> None:
+        """Find them out now, for who compiles where the namespace cannot be asked."""
+        found = self.kinds_of()
+        self.kinds_of = lambda: found
+
     @property
     def columns(self) -> Mapping[str, tuple[str, Type | None]]:
         """Of the pair."""
