@@ -119,9 +119,3 @@ def _located(error: Error, one: TextStatement) -> Error:
         find = span_of if error.part >= pb.PART_STEP else locate_in
         error.at(find(one.statement, error.item, error.part) or one.statement.span, one.text)
     return error
-
-
-def _alone(one: TextStatement) -> bool:
-    """Whether the text is this one statement, so that a place in the statement is a place in the text."""
-    span = one.statement.span
-    return span is not None and not one.text[: span.start].strip() and not one.text[span.end :].strip("; \n\t\r")

@@ -162,7 +162,7 @@ class Transaction:
     ) -> AsyncIterator[Page]:
         """Pages of the live pairs of [start, end), own writes included as they are now; the range is remembered as
         read."""
-        self._saw_range(namespace, start, end)
+        self.guard(namespace, start, end)
         own = self._own_range(namespace, start, end)
         cleared = namespace in self.writes.cleared
         pending = {key: await self._pending(write, cleared) for key, write in own.items() if self._lives(write)}
@@ -182,7 +182,7 @@ class Transaction:
 
     async def count(self, namespace: str) -> int:
         """Live pairs of the namespace, own writes included."""
-        self._saw_range(namespace, "", None)
+        self.guard(namespace, "", None)
         own = self.writes.of(namespace)
         puts = sum(map(self._lives, own.values()))
         if namespace in self.writes.cleared:
@@ -197,11 +197,8 @@ class Transaction:
         """See ``Snapshot.kinds``."""
         return None if namespace in self.writes.writes else self._snapshot.kinds(namespace)
 
-    def guard(self, namespace: str) -> None:
-        """Commit only if nobody else changed anything in the namespace."""
-        self._saw_range(namespace, "", None)
-
-    def _saw_range(self, namespace: str, start: str, end: str | None) -> None:
+    def guard(self, namespace: str, start: str = "", end: str | None = None) -> None:
+        """Commit only if nobody else changed anything in [start, end) of the namespace."""
         if self._tracked:
             self._ranges.add((namespace, start, end))
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from kvql_server.auth import LOCAL
+from kvql_server.engines.base import Engine
 from kvql_server.engines.memory import MemoryEngine
 from kvql_server.executor import Executor, Lane, Pages, Work
 from kvql_server.settings import Settings
@@ -26,8 +27,8 @@ GAP_MAX_S = 1.0
 class BusyStore:
     """An executor as a server has it: with an event loop in which others want their turn."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.executor = Executor(MemoryEngine(), settings=settings, start_namespace="t")
+    def __init__(self, settings: Settings | None = None, engine: Engine | None = None) -> None:
+        self.executor = Executor(engine or MemoryEngine(), settings=settings, start_namespace="t")
         self.lane = Lane("t")
         self.gap_s = 0.0
 

@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from kvql_server.auth import LOCAL
-from kvql_server.clock import ManualClock
-from kvql_server.engines import base
-from kvql_server.engines.memory import MemoryEngine
-from kvql_server.executor import Executor, Lane, step
 
 from kvql import errors
 from kvql.codec import decode_rows
-from kvql.compiler import compile_statement
 from kvql.errors import Error
-from kvql.parser import parse
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
+from tests.server.breaking import Store, command
 from tests.server.support import Wire, act, get, put, request, write
 from tests.servers import Server
 
@@ -34,14 +27,6 @@ ONCE = [
     "CREATE TABLE u (name text)", "DROP NAMESPACE t", "UPDATE t SET value = 1 WHERE key = 'no'",
     "DELETE FROM t WHERE key = 'no' RETURNING *", "UPSERT a (1 + 1)", "PUT b 1 COMMENT 'why'",
 ]  # fmt: skip
-
-
-def command(statement: str, namespace: str = "t", **fields: Any) -> pb.Request:
-    made = compile_statement(parse(statement)[0])
-    made.namespace = namespace
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
 
 
 def text(statement: str, namespace: str = "t", **fields: Any) -> pb.Request:
@@ -246,35 +231,6 @@ def test_repeat_keys_keep_the_newest(pair: Wire, key: bytes) -> None:
 # ── runs, and time ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Breaking(MemoryEngine):
-    """An engine that is full at the commits that a test says."""
-
-    full_at: Sequence[int] = ()
-    commits = 0
-
-    async def commit_many(self, transactions: Sequence[base.Transaction]) -> list[base.CommitOutcome]:
-        self.commits += 1
-        if self.commits in self.full_at:
-            raise base.StoreFull("no space left")
-        return await super().commit_many(transactions)
-
-
-class Store:
-    """An executor without a server."""
-
-    def __init__(self) -> None:
-        self.clock = ManualClock()
-        self.engine = Breaking(clock=self.clock)
-        self.executor = Executor(self.engine, self.clock)
-
-    def run(self, sent: pb.Request) -> Result:
-        return step(self.executor.execute(sent, Lane(), LOCAL, self.executor.work()))
-
-    def keys(self) -> list[str]:
-        rows = self.run(command("SHOW KEYS", "shop")).rows
-        return [key for (key,) in rows]
-
-
 def test_a_key_lasts_24_hours() -> None:
     store = Store()
     store.run(command("PUT zero 0", "shop"))
@@ -325,3 +281,56 @@ def test_a_run_of_another_content() -> None:
     with pytest.raises(Error) as caught:
         store.run(other)
     assert caught.value.sqlstate == errors.INVALID
+
+
+def test_others_have_their_turn_beside_a_run(server: Server, key: bytes) -> None:
+    """A run under a key was split by copying all of it for each statement, and nobody else was served meanwhile."""
+    busy, other = Wire(server), Wire(server)
+    busy.execute(put([("first", 0)], "crowd"))
+    pairs = [(f"k{i}", i) for i in range(10_000)]
+    made = request("crowd", id=1, write=write(pb.WRITE_MODE_UPSERT, pairs, each=True), idempotency_key=key)
+    session = busy.session()
+    session.ask(get("first", namespace="crowd", id=2))
+    done = threading.Event()
+
+    def run() -> None:
+        assert session.ask(made).done.completed == len(pairs)
+        done.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    served = 0
+    while not done.is_set():
+        other.rows(get("first", namespace="crowd"))
+        served += 1
+    thread.join()
+    assert served > 5
+    session.close()
+    busy.close()
+    other.close()
+
+
+def test_two_of_a_run_at_once(server: Server, key: bytes) -> None:
+    """They take turns, and overtake each other; each pair is put once, and both are told the same."""
+    pairs = [(f"k{i}", i) for i in range(3000)]
+    made = request("race", id=1, write=write(pb.WRITE_MODE_PUT, pairs, each=True), idempotency_key=key)
+    wires = [Wire(server) for _ in range(3)]
+    wires[0].execute(put([("k77", "before")], "race"))
+    done: list[tuple[int, int, int, list[int]]] = []
+
+    def run(wire: Wire) -> None:
+        session = wire.session()
+        told = session.ask(made).done
+        done.append((told.completed, told.failed, told.revision, [e.statement for e in told.errors]))
+        session.close()
+
+    threads = [threading.Thread(target=run, args=(wire,)) for wire in wires]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(done) == 3 and done[0] == done[1] == done[2]
+    assert (done[0][0], done[0][1], done[0][3]) == (2999, 1, [77])
+    assert wires[0].rows(command("COUNT", "race")) == [(3000,)]
+    for wire in wires:
+        wire.close()

@@ -52,10 +52,10 @@ def test_a_key_that_never_was(store: TimedStore) -> None:
     store("PUT a 1")
     then = store.revision
     store("UPDATE a 2")
-    text = f"RESTORE a, nope AS OF REVISION {then}"
+    text = f"RESTORE a, nope, nope, neither AS OF REVISION {then}"
     error = store.first.refusal(text)
     assert (error.sqlstate, error.message) == ("02000", "key does not exist: nope")
-    assert error.span is not None and text[error.span.start : error.span.end] == "nope"
+    assert error.span is not None and (error.span.start, text[error.span.start : error.span.end]) == (11, "nope")
     assert pairs(store) == {"a": 2}
     assert store.first.refusal("RESTORE a AS OF REVISION 999").span is not None
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from kvql_server.auth import LOCAL
+from kvql_server.catalog import Namespace
+from kvql_server.engines.memory import MemoryEngine
+from kvql_server.executor import Executor, Lane, Watching, step
+from kvql_server.executor.watches import may_rest
+from kvql_server.settings import Settings
 
 import kvql
 from kvql.client.events import Event
+from kvql.compiler import compile_statement
+from kvql.parser import parse
 from tests.server.watching import Watched, events
 
 
@@ -286,3 +296,51 @@ def test_closing_lets_go(store: Watched) -> None:
     with pytest.raises(kvql.InterfaceError):
         kept.next(1)
     kept.close()
+
+
+def test_watches_that_begin_at_once_are_counted() -> None:
+    """A long condition is compiled in a thread, and the others' as well meanwhile."""
+    executor = Executor(MemoryEngine(), settings=Settings(watches_per_user_max=1), start_namespace="main")
+    (statement,) = parse("WATCH main WHERE " + " OR ".join(f"value = {n}" for n in range(300)))
+
+    async def begin() -> Any:
+        work = executor.work()
+        work.yields = True
+        return (await executor.execute(compile_statement(statement), Lane("main"), LOCAL, work)).rows
+
+    async def both() -> list[Any]:
+        return await asyncio.gather(begin(), begin(), begin(), return_exceptions=True)
+
+    began = asyncio.run(both())
+    assert [one.sqlstate for one in began if isinstance(one, kvql.Error)] == ["53400", "53400"]
+    for one in began:
+        if isinstance(one, Watching):
+            one.close()
+    assert len(executor.watches) == 0
+
+
+def test_few_look_at_once_and_many_at_the_same_moments(store: Watched) -> None:
+    executor = store.store._shared.executor
+    (statement,) = parse("WATCH main")
+    command = compile_statement(statement)
+
+    async def begin() -> Any:
+        return (await executor.execute(command, Lane("main"), LOCAL, executor.work())).rows
+
+    store.run("PUT a 1")
+    moment = executor.watches.rest_until
+    watches = [step(begin()) for _ in range(4)]
+    assert moment("main", told=True) == moment("main", told=False) == 0
+    watches += [step(begin()) for _ in range(96)]
+    for told in (True, False):
+        before = time.monotonic()
+        one, other = moment("main", told=told), moment("main", told=told)
+        assert before < one <= other
+        rest_s = 0.04 if told else 0.01
+        assert (one / rest_s) == pytest.approx(round(one / rest_s)), "whoever asks is told the same moments"
+    assert moment("elsewhere", told=True) == 0
+    assert may_rest(Namespace("ann")) and not may_rest(Namespace("ann", {"history": 0}))
+    assert not may_rest(Namespace("ann", {"history_bytes": 1 << 20})), "what happens meanwhile could be gone"
+    for watch in watches:
+        watch.close()
+    assert moment("main", told=True) == 0

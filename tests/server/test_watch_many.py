@@ -13,9 +13,11 @@ import pytest
 
 import kvql.aio
 from kvql.codec import decode_rows
+from kvql.compiler import compile_statement
+from kvql.parser import parse
 from kvql.v1 import kvql_pb2 as pb
 from kvql.v1 import kvql_pb2_grpc
-from tests.server.support import Wire, error_of, put, request
+from tests.server.support import UPSERT, Wire, error_of, put, request, write
 from tests.servers import Server
 
 WATCHERS = 1_000
@@ -73,6 +75,62 @@ def test_a_thousand_watchers(server: Server) -> None:
         wire.close()
 
     asyncio.run(main())
+
+
+def test_each_is_told_what_it_asked_for(server: Server) -> None:
+    """Watches at one place of the history share what they tell if they ask for the same, and nothing else: each gets
+    what a watch gets that is alone."""
+    conditions = ["", "value > 3", "key ^= 'a'", "value > 3 AND key ^= 'a'", "key = 'b1'"]
+    keys = ["a1", "a2", "b1", "b2"]
+    wire = Wire(server)
+    wire.execute(put([("first", 0)]))
+
+    def ask(number: int, start: int | None) -> Any:
+        condition = conditions[number % len(conditions)]
+        made = compile_statement(parse("WATCH shop" + (f" WHERE {condition}" if condition else ""))[0])
+        made.id = number % 3
+        if start is not None:
+            made.watch.from_revision = start
+        return made
+
+    def written() -> Iterator[pb.Request]:
+        for n in range(60):
+            pairs = [(key, (n * 7 + at) % 9) for at, key in enumerate(keys[n % 4 :])]
+            yield request(write=write(UPSERT, pairs, each=n % 2 == 0))
+        yield request(write=write(UPSERT, [(f"c{n}", n % 9) for n in range(900)]))  # told in two portions
+        yield request(write=write(UPSERT, [("b1", 8), ("a1", 8), ("end", 9)]))
+
+    async def main() -> None:
+        credentials = grpc.ssl_channel_credentials(server.ca.read_bytes())
+        async with grpc.aio.secure_channel(f"localhost:{server.port}", credentials) as channel:
+            stub: Any = kvql_pb2_grpc.KvqlStub(channel)
+
+            async def begin(number: int, start: int | None) -> Any:
+                call = stub.Watch(ask(number, start), metadata=wire.metadata())
+                return call, (await call.read()).progress.revision
+
+            async def until(call: Any, number: int, revision: int) -> list[Any]:
+                rows: list[Any] = []
+                while not rows or rows[-1][1] < revision:
+                    response = await call.read()
+                    assert response.id == number % 3
+                    rows += decode_rows(response.rows) if response.HasField("rows") else []
+                call.cancel()
+                return rows
+
+            calls = [await begin(n, None) for n in range(40)]
+            last = 0
+            for one in written():
+                last = (await asyncio.to_thread(wire.execute, one)).responses[-1].done.revision
+            told = await asyncio.gather(*[until(call, n, last) for n, (call, _) in enumerate(calls)])
+            for n in range(len(conditions)):
+                call, _ = await begin(n, calls[0][1])
+                alone = await asyncio.wait_for(until(call, n, last), 30)
+                assert len(alone) > 5
+                assert [rows == alone for rows in told[n :: len(conditions)]] == [True] * 8, conditions[n]
+        wire.close()
+
+    asyncio.run(asyncio.wait_for(main(), 100))
 
 
 def test_one_that_does_not_read_costs_nothing(server: Server) -> None:

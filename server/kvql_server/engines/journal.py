@@ -357,24 +357,38 @@ class _Changes:
 # ── undoing ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def undo(records: Sequence[Record]) -> dict[str, Any]:
+Wanted: TypeAlias = Callable[[str], bool] | None
+"""Of which keys to tell; None: of all."""
+
+
+def within(start: str, end: str | None) -> Wanted:
+    """The keys of [start, end)."""
+    if end is None:
+        return None if not start else start.__le__
+    return lambda key: start <= key < end
+
+
+def undo(records: Sequence[Record], wanted: Wanted = None) -> dict[str, Any]:
     """What the keys that ``records`` changed were before: a state, or None. First puts of runs are left out: their
     entries' revisions tell."""
     before: dict[str, Any] = {}
     for record in reversed(records):
         if type(record) is Step:
-            before[record.key] = record.previous
+            if wanted is None or wanted(record.key):
+                before[record.key] = record.previous
         elif type(record) is Sweep:
-            before.update(record.states())
+            before.update(pair for pair in record.states() if wanted is None or wanted(pair[0]))
     return before
 
 
-def past_states(records: Sequence[Record]) -> dict[str, list[Any]]:
+def past_states(records: Sequence[Record], wanted: Wanted = None) -> dict[str, list[Any]]:
     """By key, the states that ended in ``records`` and the removals, oldest first: all that is known but what is
     there now."""
     out: dict[str, list[Any]] = {}
     for record in records:
         if type(record) is Step:
+            if wanted is not None and not wanted(record.key):
+                continue
             meta = record.meta
             if record.previous is not None:
                 out.setdefault(record.key, []).append(record.previous)
@@ -386,5 +400,6 @@ def past_states(records: Sequence[Record]) -> dict[str, list[Any]]:
             meta = record.meta
             gone = base.Gone(record.revision, meta.time, meta.user, meta.comment, False)
             for key, state in record.states():
-                out.setdefault(key, []).extend((state, gone))
+                if wanted is None or wanted(key):
+                    out.setdefault(key, []).extend((state, gone))
     return out

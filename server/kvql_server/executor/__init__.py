@@ -14,14 +14,16 @@ One request, in the order of control flow:
    ``assignments``, ``returning`` and ``declared``; ``modes`` and ``explain`` are EXPLAIN and DRY RUN; ``past`` is AS OF
    and HISTORY OF, ``restore`` brings it back, and ``retention`` tells the engine how much of it to keep.
    ``expressions`` compiles conditions and projections, ``access_path`` finds out which keys they need; ``operators``,
-   ``casts``, ``functions``, ``aggregates``, ``ordering``, ``like`` and ``match`` are what they mean.
+   ``casts``, ``functions``, ``aggregates``, ``ordering``, ``like`` and ``match`` are what they mean. What the engine
+   refuses is an error of the user's by ``refusals``.
    A watch goes on after that: ``watcher`` asks a ``feed`` of the engine's commits and makes ``events`` of them;
    ``watches`` counts those that run.
 4. The caller waits until ``Work.revision`` is durable and sends.
 """
 
 from kvql_server.executor.call import Lane, Pages, Work, step
-from kvql_server.executor.executor import WRITES, Executor, engine_error
+from kvql_server.executor.executor import WRITES, Executor
+from kvql_server.executor.refusals import engine_error
 from kvql_server.executor.watcher import Watching
 
 __all__ = ["WRITES", "Executor", "Lane", "Pages", "Watching", "Work", "engine_error", "step"]

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Json
@@ -42,13 +41,7 @@ class _Search:
 
     def where(self, command: pb.UpdateRowsCommand | pb.DeleteRowsCommand, base: int) -> None:
         if command.HasField("where"):
-            self.builder.clause = "WHERE"
-            test = self.builder.program(command.where, base)
-            try:
-                self.path, self.condition = expressions.condition_of(test)
-            except Error as e:
-                e.item, e.part = base + 1, pb.PART_STEP
-                raise
+            self.path, self.condition = expressions.condition_of(self.builder, command.where, base)
         if not self.call.request.mode:
             return  # nobody asks what the stages are
         self.stages = [Stage("read", described(self.path, self.namespace, "key"))]

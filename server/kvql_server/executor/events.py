@@ -7,11 +7,10 @@ does.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from kvql import errors
-from kvql.errors import Error
 from kvql.result import ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
@@ -35,12 +34,25 @@ Told = tuple[Commit, Change]
 _STRANGERS: Final = frozenset(("old", "new", "excluded"))
 
 
+class Rows(list[Row]):
+    """Events that all watches with one condition tell who stand at one place of the history."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self, rows: Sequence[Row]) -> None:
+        super().__init__(rows)
+        self.sent: tuple[int, Any] | None = None
+        """For who sends them: the request that they were first sent to, and what they are on the wire."""
+
+
 class Condition:
     """WHERE of a watch, which is asked of single states of pairs for as long as the watch runs."""
 
-    def __init__(self, builder: Builder, path: Path, code: str) -> None:
-        """``path``: the keys that can satisfy it; ``code``: what is left to check, empty for nothing."""
+    def __init__(self, builder: Builder, path: Path, code: str, asked: bytes) -> None:
+        """``path``: the keys that can satisfy it; ``code``: what is left to check, empty for nothing; ``asked``: the
+        condition on the wire. In one namespace the same is true of all that were asked the same."""
         self.path = path
+        self.asked = asked
         self._builder = builder
         self._function: Callable[[Page], list[bool]] | None = None
         if code:
@@ -52,13 +64,9 @@ class Condition:
         if function is None:
             return [True] * len(page)
         out: list[bool] = []
-        async for piece in turns.in_turns(_single(page), work, self._builder, None):
+        async for piece in turns.in_turns(turns.single(page), work, self._builder, None):
             out += await turns.computed(function, piece)
         return out
-
-
-async def _single(page: Page) -> AsyncIterator[Page]:
-    yield page
 
 
 def condition(call: Call, namespace: str, record: Namespace, where: pb.Expression | None, now: int) -> Condition:
@@ -66,16 +74,10 @@ def condition(call: Call, namespace: str, record: Namespace, where: pb.Expressio
     scope = Scope(namespace, record.fields, strangers=_STRANGERS)
     builder = Builder(scope, now, call.settings.expression_steps_max, call.places)
     if where is None:
-        return Condition(builder, FULL, "")
-    builder.clause = "WHERE"
+        return Condition(builder, FULL, "", b"")
     _check_timeless(where, namespace)
-    test = builder.program(where, 0)
-    try:
-        path, code = expressions.condition_of(test)
-    except Error as e:
-        e.item, e.part = 1, pb.PART_STEP
-        raise
-    return Condition(builder, path, code)
+    path, code = expressions.condition_of(builder, where, 0)
+    return Condition(builder, path, code, where.SerializeToString(deterministic=True))
 
 
 def _check_timeless(where: pb.Expression, namespace: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Final
 
 from kvql import errors
@@ -35,9 +36,10 @@ from kvql_server.executor import (
     watch,
     writes,
 )
-from kvql_server.executor.call import Call, Lane, Pages, Work
+from kvql_server.executor.call import Call, Lane, Work
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.executor.idempotency import Key, Overtaken, Remembered, Step
+from kvql_server.executor.refusals import engine_error
 from kvql_server.executor.watches import Watches
 from kvql_server.settings import Settings
 from kvql_server.transaction import Transaction, conflict_error
@@ -237,8 +239,8 @@ class Executor:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""
         run = runs.read(call)
         total, revisions = Result(row_count=0), list[int]()
-        for index, (start, end) in enumerate(run.bounds()):
-            await self._one_of_run(call, run, index, (start, end), total, None, revisions)
+        for index, bounds in enumerate(run.bounds()):
+            await self._one_of_run(call, run, index, bounds, total, None, revisions)
         if call.request.write.tell_revisions:
             total.revisions = revisions
         return total
@@ -248,14 +250,9 @@ class Executor:
         revisions: list[int],
     ) -> None:  # fmt: skip
         """Carry out a statement of a run and add it to the total; raises its error where the run ends with it."""
-        one = pb.Request()
-        one.CopyFrom(call.request)
-        runs.keep_only(one.write, call.request.write, *bounds)
-        alone = Call(
-            one, call.lane, call.principal, call.work, self.engine, self.clock, self.access, self.settings, self.watches
-        )
         try:
-            result = await self._autocommit(alone, writes.write, key)
+            await call.work.breathe()
+            result = await self._autocommit(call, partial(writes.carry_out, run=run, bounds=bounds), key)
         except Error as e:
             e.statement = index
             if run.stop or run.count == 1:
@@ -309,22 +306,3 @@ def _in_mode(statement: Statement, call: Call, command: str) -> Statement:
 def _unknown(command: str | None) -> Error:
     what = "an empty request" if command is None else f"command {command}"
     return errors.error(errors.NOT_SUPPORTED, f"{what} is not supported here")
-
-
-def engine_error(error: base.EngineError) -> Error:
-    """What an engine's refusal is to a user; the operator's sentence stays in the log where it names files."""
-    if isinstance(error, base.StoreFull):
-        return errors.error(errors.DISK_FULL, f"the store is full: {error}", hint="nothing was written; reads go on")
-    if isinstance(error, base.OutcomeUnknown):
-        return errors.error(
-            errors.OUTCOME_UNKNOWN, "writing the log failed; whether the last writes survive is unknown",
-            hint="read what is there once the server runs again",
-        )  # fmt: skip
-    if isinstance(error, base.Compacted):
-        return errors.error(errors.COMPACTED, str(error))
-    if isinstance(error, base.Closed):
-        return errors.error(errors.SHUTTING_DOWN, "the store is closing")
-    return errors.error(errors.CORRUPTED, "the data are damaged", hint="see the server's log")
-
-
-__all__ = ["Executor", "Lane", "Pages", "Work", "engine_error"]

@@ -1,8 +1,9 @@
 """Reading the past: FROM ns AS OF, FROM HISTORY OF ns, and what RESTORE goes back to.
 
 Whoever reads pairs reads them from a :class:`Reader`: the transaction itself, the namespace at an earlier revision, or
-all that is known of its pairs. The past does not change, so reading it leaves no guards, and a transaction's own writes
-are no part of it. A namespace has no past before it was created: ``catalog.Namespace.since``.
+all that is known of its pairs. The past does not change, so reading AS OF leaves no guards; a history goes up to the
+present, so what is read of it is guarded. A transaction's own writes are no part of either. A namespace has no past
+before it was created: ``catalog.Namespace.since``.
 """
 
 from __future__ import annotations
@@ -92,7 +93,10 @@ class AsOf:
         return total
 
     def kinds(self, namespace: str) -> frozenset[type] | None:
-        return None
+        try:
+            return self._snapshot.kinds(namespace)
+        except Compacted as e:
+            raise self._compacted(namespace, e) from None
 
     def share(self) -> SharedSnapshot:
         self._shared.hold()
@@ -105,8 +109,9 @@ class AsOf:
 class History:
     """Every known state of a namespace's pairs; a page names a key as often as it has states."""
 
-    def __init__(self, shared: SharedSnapshot, since: int) -> None:
-        self._shared = shared
+    def __init__(self, transaction: Transaction, since: int) -> None:
+        self._transaction = transaction
+        self._shared = transaction.share()
         self._since = since
 
     async def get_many(self, namespace: str, keys: Sequence[str]) -> list[Entry | None]:
@@ -117,6 +122,7 @@ class History:
     ) -> AsyncIterator[Page]:
         """In the order of keys and then of revisions, whatever ``order`` says."""
         since = self._since
+        self._transaction.guard(namespace, start, end)
         pages = self._shared.snapshot.history(namespace, start, end)
         if not since:
             async for page in pages:
@@ -180,7 +186,7 @@ async def of_select(transaction: Transaction, call: Call, namespace: str, record
         if command.history:
             raise errors.error(errors.INVALID, "the history has no AS OF", hint="put a condition on revision")
         return await as_of(transaction, call, namespace, record, command.as_of, base)
-    return History(transaction.share(), record.since) if command.history else None
+    return History(transaction, record.since) if command.history else None
 
 
 def told(reader: Reader) -> str:

@@ -85,7 +85,6 @@ class _Restoring:
         self.builder = Builder(
             Scope(namespace, record.fields), transaction.time, call.settings.expression_steps_max, call.places
         )
-        self.builder.clause = "WHERE"
         keys = call.request.restore.keys
         self.path: Path = point(*keys) if keys else FULL
         self.condition = ""
@@ -95,12 +94,7 @@ class _Restoring:
 
     def compile(self) -> None:
         """WHERE: the keys that need to be compared, and what of it is left to check."""
-        test = self.builder.program(self.call.request.restore.where, 0)
-        try:
-            self.path, self.condition = expressions.condition_of(test)
-        except Error as e:
-            e.item, e.part = 1, pb.PART_STEP
-            raise
+        self.path, self.condition = expressions.condition_of(self.builder, self.call.request.restore.where, 0)
         if self.condition:
             self.matching = expressions.page_function(self.builder, "k", self.condition)
 
@@ -123,7 +117,9 @@ class _Restoring:
 
     async def named(self, before: past.AsOf, keys: Sequence[str]) -> None:
         """RESTORE k, …; 02000 for a key that was absent then and is absent now. A key named twice is one."""
-        places = {key: item for item, key in reversed([*enumerate(keys, 1)])}
+        places: dict[str, int] = {}
+        for item, key in enumerate(keys, 1):
+            places.setdefault(key, item)
         wanted = list(places)
         then = await before.get_many(self.namespace, wanted)
         now = await self.transaction.get_many(self.namespace, wanted)
@@ -155,7 +151,7 @@ class _Restoring:
             Page.of((d.key, d.then) for d in differences if d.then is not None),
             Page.of((d.key, d.now) for d in differences if d.now is not None),
         ):
-            async for piece in turns.in_turns(_one(page), self.call.work, self.builder, None):
+            async for piece in turns.in_turns(turns.single(page), self.call.work, self.builder, None):
                 out.update(await turns.computed(self.matching, piece))
         return out
 
@@ -190,11 +186,6 @@ class _Restoring:
             return 0
         self.renewed += 1
         return now + lives
-
-
-async def _one(page: Page) -> AsyncIterator[Page]:
-    if len(page):
-        yield page
 
 
 def _is_same(difference: Difference) -> bool:

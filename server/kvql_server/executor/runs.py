@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 from kvql import errors
-from kvql.codec import decode_values, encode_values
+from kvql.codec import decode_values
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
@@ -57,6 +57,10 @@ class Run:
             yield start, start + size
             start += size
 
+    def only(self, start: int, end: int) -> Run:
+        """The single statement that has the pairs [start, end); what becomes of its values does not touch this run."""
+        return Run(self.mode, self.keys[start:end], self.values[start:end], [end - start], self.ttl_ms, self.stop)
+
 
 def read(call: Call) -> Run:
     """The command of the request; 22023 if its parts disagree."""
@@ -78,15 +82,6 @@ def read(call: Call) -> Run:
         if mode == UPDATE:
             raise errors.error(errors.INVALID, "UPDATE keeps the time to live", hint="EXPIRE sets it, PERSIST drops it")
     return Run(mode, keys, values, sizes, command.ttl_ms, call.request.on_error == pb.ON_ERROR_STOP)
-
-
-def keep_only(command: pb.WriteCommand, source: pb.WriteCommand, start: int, end: int) -> None:
-    """Make ``command`` the single statement of ``source`` that has the pairs [start, end)."""
-    values = decode_values(source.values, expressions=True)
-    del command.keys[:], command.statement_sizes[:]
-    command.keys.extend(source.keys[start:end])
-    command.each = False
-    command.values.CopyFrom(encode_values(values[start:end]))
 
 
 # ── rules ─────────────────────────────────────────────────────────────────────────────────────────────────────────

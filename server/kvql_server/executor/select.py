@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final
 
 from kvql import errors
@@ -52,6 +53,8 @@ async def _from(reader: past.Reader, transaction: Transaction, call: Call, names
     """The rows of what ``reader`` reads."""
     weight = _weight(call.request.select)
     planner = Planner(reader, transaction, call, namespace, record)
+    if turns.goes_aside(call.work, weight):
+        planner.scope.find_kinds()
     plan = await turns.aside(call.work, weight, planner.plan)
     if call.request.mode == pb.MODE_EXPLAIN:
         return explained(plan.stages)
@@ -133,7 +136,7 @@ class Planner:
         aliases = {p.name: p.expression for p in reversed(self.command.projections) if p.aliased and p.name}
         self.history = isinstance(reader, past.History)
         self.scope = Scope(
-            namespace, record.fields, aliases=aliases, kinds=reader.kinds(namespace), history=self.history
+            namespace, record.fields, aliases=aliases, kinds_of=partial(reader.kinds, namespace), history=self.history
         )
         self.builder = Builder(self.scope, transaction.time, call.settings.expression_steps_max, call.places)
         self.builder.clause = "SELECT"
@@ -170,14 +173,8 @@ class Planner:
     def _where(self) -> None:
         if not self.command.HasField("where"):
             return
-        self.builder.clause = "WHERE"
-        test = self.builder.program(self.command.where, self.bases["where"])
+        self.path, self.condition = expressions.condition_of(self.builder, self.command.where, self.bases["where"])
         self.builder.clause = "SELECT"
-        try:
-            self.path, self.condition = expressions.condition_of(test)
-        except errors.Error as e:
-            e.item, e.part = self.bases["where"] + 1, pb.PART_STEP
-            raise
 
     def _filter_detail(self) -> str:
         return self._told(self.command.where) if self.condition else ""
@@ -192,7 +189,8 @@ class Planner:
             # known only now, when all functions over pages are compiled
             way: Order = "entries" if order == "any" and not builder.reads_keys else order
             read = past.read(reader, namespace, path, way)
-            async for page in turns.in_turns(read, call.work, builder, self.scope.kinds):
+            kinds = self.scope.kinds if builder.heavy and path.keys is None else None
+            async for page in turns.in_turns(read, call.work, builder, kinds):
                 yield page
 
         detail = described(path, namespace + past.told(reader), order) if call.request.mode else ""

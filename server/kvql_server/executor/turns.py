@@ -41,11 +41,14 @@ class Aside(Page):
     __slots__ = ()
 
 
+def goes_aside(work: Work, steps: int) -> bool:
+    """Whether what compiles so many steps is done in a thread, from where nobody may ask the engine anything."""
+    return steps > _STEPS_AT_ONCE and work.yields
+
+
 async def aside(work: Work, steps: int, make: Callable[[], T]) -> T:
     """What ``make`` gives; in a thread where it compiles so many steps that others would wait for it."""
-    if steps <= _STEPS_AT_ONCE or not work.yields:
-        return make()
-    return await asyncio.to_thread(make)
+    return await asyncio.to_thread(make) if goes_aside(work, steps) else make()
 
 
 async def computed(function: Callable[[Any], T], page: Any) -> T:
@@ -53,6 +56,11 @@ async def computed(function: Callable[[Any], T], page: Any) -> T:
     if type(page) is Aside:
         return await asyncio.to_thread(function, page)
     return function(page)
+
+
+async def single(page: Page) -> AsyncIterator[Page]:
+    """A page as a stream of pages."""
+    yield page
 
 
 async def in_turns(

@@ -31,12 +31,12 @@ async def watch(transaction: Transaction, call: Call) -> Result:
     record = await call.access.existing(transaction, call.principal, namespace)
     since = await call.access.catalog.since(transaction, namespace)
     _check_place(command, call, namespace, since, transaction.revision)
-    call.watches.check(call.principal.name, call.lane.group)
     where = command.where if command.HasField("where") else None
     condition = await turns.aside(
         call.work, len(command.where.steps),
         lambda: events.condition(call, namespace, record, where, transaction.time),
     )  # fmt: skip
+    call.watches.check(call.principal.name, call.lane.group)  # and from here on nobody else has his turn
     snapshot = _snapshot(call, since) if command.initial else None
     place = _place(command, since, transaction, snapshot)
     call.work.saw(place.revision)

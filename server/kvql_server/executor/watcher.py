@@ -4,6 +4,8 @@ What a watch holds is a place in the store's history, and at most the changes of
 keeps anyway): events are made when they are asked for, so a client that reads slowly costs nothing but its place. Who
 falls so far behind that the history before him is gone is told so (72000).
 
+Where many watch one namespace, each rests a little after it has looked, so that what happens meanwhile is one message.
+
 Whether the watch is still allowed is asked before anything is shown, and every second while nothing is.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Final, NamedTuple
 
 from kvql import errors
@@ -23,6 +25,8 @@ from kvql_server.executor import events, lists
 from kvql_server.executor.call import Call, Pages
 from kvql_server.executor.expressions.generated import placed
 from kvql_server.executor.feed import Feed
+from kvql_server.executor.refusals import engine_error
+from kvql_server.executor.watches import Batch, may_rest
 from kvql_server.transaction import Transaction
 
 CHECK_S: Final = 1.0
@@ -51,10 +55,14 @@ class Place(NamedTuple):
 
 
 class Shown(NamedTuple):
-    """What a watch has to tell: ``progress`` is true when ``rows`` have been taken in."""
+    """What a watch has to tell: ``progress`` is true when ``rows`` have been taken in. The same ``events.Rows`` come
+    with the same progress, whichever watch they are of."""
 
     rows: list[events.Row]
     progress: Progress | None
+
+
+_NONE: Final = Batch(())
 
 
 class Watcher:
@@ -65,18 +73,21 @@ class Watcher:
     ) -> None:  # fmt: skip
         """``snapshot``: of the initial part, if there is one."""
         self._call = call
-        self._namespace = namespace
+        self.namespace = namespace
         self._since = since
         self._where = where
         self._place = place
         self._snapshot = snapshot
         self._pairs: AsyncIterator[Page] | None = None
         self._feed: Feed | None = None
-        self._told: Sequence[events.Told] = ()
+        self._batch = _NONE
         self._at = 0
         """Of the changes taken from the feed, those from here on are still to be told."""
         self._seen = place.revision
         self._told_at = 0.0
+        self._rests_until = 0.0
+        """Not before that it looks for what happened next: see ``Watches.rest_until``."""
+        self._may_rest = False
         self._checked_at = 0.0
         self._failure: Error | None = None
         self._nudge: asyncio.Future[None] | None = None
@@ -104,8 +115,6 @@ class Watcher:
         except base.Compacted as e:
             raise compacted(e, begun=not self._place.named or (self._told_at > 0 and self._snapshot is None)) from e
         except base.EngineError as e:
-            from kvql_server.executor.executor import engine_error
-
             raise engine_error(e) from e
         except Error as e:
             raise placed(e, self._call.places) from None
@@ -116,7 +125,7 @@ class Watcher:
         place = self._place
         if self._snapshot is None:
             inside = place.revision - 1 if place.after_key else place.revision
-            self._feed = Feed(self._call.engine, self._namespace, inside)
+            self._feed = Feed(self._call.engine, self.namespace, inside)
             self._take(self._feed.next())
             self._call.work.forever()
         self._told_at = time.monotonic()
@@ -147,7 +156,7 @@ class Watcher:
         await self._check()
         self._snapshot.close()
         self._snapshot = self._pairs = None
-        self._feed = Feed(self._call.engine, self._namespace, revision)
+        self._feed = Feed(self._call.engine, self.namespace, revision)
         work.forever()
         return Shown([events.live(revision)], self._progress(revision))
 
@@ -157,19 +166,24 @@ class Watcher:
             path = path._replace(keys=frozenset(key for key in path.keys if key > after))
         elif after:
             path = path._replace(start=max(path.start, after + "\0"))
-        return lists.read(snapshot, self._namespace, path)
+        return lists.read(snapshot, self.namespace, path)
 
     async def _changes(self) -> Shown | None:
         feed = self._feed
         assert feed is not None
         while True:
             due = time.monotonic() - self._told_at > self._call.settings.watch_progress_s
-            if self._at == len(self._told):
-                self._told, self._at = self._gather(feed), 0
-            if not self._told:
+            if self._at == len(self._batch.told):
+                if time.monotonic() < self._rests_until:
+                    return None
+                self._batch, self._at = self._gather(feed), 0
+            told = self._batch.told
+            if not told:
                 break
             rows = await self._next_rows()
-            whole = self._at == len(self._told) or self._told[self._at][0].revision > self._seen
+            whole = self._at == len(told) or told[self._at][0].revision > self._seen
+            if self._at == len(told) < EVENTS and self._may_rest:
+                self._rests_until = self._call.watches.rest_until(self.namespace, told=bool(rows))
             if rows or (due and whole):
                 await self._check()
                 return Shown(rows, self._progress(self._seen) if whole else None)
@@ -177,18 +191,18 @@ class Watcher:
         if not due:
             return None
         self._take(feed.settle())
-        if self._told:
+        if self._batch.told:
             return await self._changes()
         await self._check()
         self._seen = feed.revision
         return Shown([], self._progress(self._seen))
 
-    def _gather(self, feed: Feed) -> Sequence[events.Told]:
+    def _gather(self, feed: Feed) -> Batch:
         """The changes of some of the commits that are there."""
-        watches, place = self._call.watches, (self._namespace, feed.revision)
+        watches, place = self._call.watches, (self.namespace, feed.revision)
         shared = watches.batch(place) if self._call.work.yields else None
         if shared is not None:
-            feed.skip(shared[-1][0].revision)
+            feed.skip(shared.told[-1][0].revision)
             return shared
         told: list[events.Told] = []
         while len(told) < EVENTS and (commit := feed.next()) is not None:
@@ -197,9 +211,10 @@ class Watcher:
                 told.append((commit, changes[0]))
             else:
                 told += [(commit, change) for change in events.in_order(changes)]
+        batch = Batch(told)
         if self._call.work.yields:
-            watches.keep(place, told)
-        return told
+            watches.keep(place, batch)
+        return batch
 
     def _take(self, commit: base.Commit | None) -> None:
         """The first commit of a feed that was begun: the rest of it, if the watch begins in its middle."""
@@ -208,12 +223,17 @@ class Watcher:
         changes = events.in_order(commit.changes)
         if commit.revision == self._place.revision:
             changes = events.behind(changes, self._place.after_key)
-        self._told, self._at = [(commit, change) for change in changes], 0
+        self._batch, self._at = Batch([(commit, change) for change in changes]), 0
 
     async def _next_rows(self) -> list[events.Row]:
         """The events of the next changes; ``_seen`` is the commit of the last of them."""
-        told = self._told[self._at : self._at + EVENTS]
-        rows = await events.rows(told, self._where, self._call.work)
+        batch, where, at = self._batch, self._where, self._at
+        told = batch.told[at : at + EVENTS]
+        rows: list[events.Row] | None = batch.rows(self._since, where.asked, at)
+        if rows is None:
+            rows = await events.rows(told, where, self._call.work)
+            if batch.shared:
+                rows = batch.keep(self._since, where.asked, at, rows)
         self._at += len(told)
         self._seen = told[-1][0].revision
         return rows
@@ -226,10 +246,11 @@ class Watcher:
         self._checked_at = time.monotonic()
         transaction = Transaction(call.engine, call.principal.name, tracked=False, read_only=True)
         try:
-            await call.access.existing(transaction, call.principal, self._namespace)
-            since = await call.access.catalog.since(transaction, self._namespace)
+            record = await call.access.existing(transaction, call.principal, self.namespace)
+            self._may_rest = may_rest(record)
+            since = await call.access.catalog.since(transaction, self.namespace)
             if self._since and since != self._since:
-                raise dropped(self._namespace, again=since > 0)
+                raise dropped(self.namespace, again=since > 0)
             self._since = since
         except Error:
             call.work.saw(transaction.revision)
@@ -249,7 +270,10 @@ class Watcher:
         """Until there may be something to be told; not longer than ``seconds``."""
         nudge, feed = self._nudge, self._feed
         assert nudge is not None and feed is not None
-        if feed.waits_for is None:
+        rest_s = self._rests_until - time.monotonic()
+        if rest_s > 0:
+            await asyncio.wait({nudge}, timeout=min(rest_s, seconds))
+        elif feed.waits_for is None:
             await asyncio.sleep(0)
         else:
             await asyncio.wait({feed.waits_for, nudge}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)

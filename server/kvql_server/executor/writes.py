@@ -9,7 +9,7 @@ outside a run.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from kvql import errors
 from kvql.errors import Error
@@ -22,6 +22,7 @@ from kvql_server.executor import retention
 from kvql_server.executor.assignments import words_only
 from kvql_server.executor.call import Call
 from kvql_server.executor.keys import ERRORS_MAX, exists, missing
+from kvql_server.executor.refusals import engine_error
 from kvql_server.executor.runs import PUT, UPDATE, UPSERT, Run, access, compute, granted, judge, read
 from kvql_server.transaction import Transaction
 
@@ -31,7 +32,15 @@ from kvql_server.transaction import Transaction
 async def write(transaction: Transaction, call: Call) -> Result:
     """The command's statements as part of a transaction; the first error ends them (the transaction has failed
     then)."""
-    run = read(call)
+    return await _carry_out(transaction, call, read(call))
+
+
+async def carry_out(transaction: Transaction, call: Call, run: Run, bounds: tuple[int, int]) -> Result:
+    """The statement of a run that has these pairs, as if it had come alone."""
+    return await _carry_out(transaction, call, run.only(*bounds))
+
+
+async def _carry_out(transaction: Transaction, call: Call, run: Run) -> Result:
     namespace = call.namespace()
     record, new = await access(transaction, call, run, namespace)
     if new:
@@ -116,6 +125,15 @@ class _Batch:
         if self.run.stop or self.run.count == 1 or not wrong:
             raise wrong.get(0, error) from None
         self.failures = {index: wrong.get(index) or copy.copy(error) for index in range(self.run.count)}
+
+    def give_up(self, indexes: Iterable[int], why: Error | base.StoreFull) -> None:
+        """Nothing more can be committed: that is the run's error. But if something was, that stays, and each of the
+        statements that are left has the error."""
+        if not self.completed:
+            raise why
+        error = why if isinstance(why, Error) else engine_error(why)
+        for index in indexes:
+            self.failures.setdefault(index, copy.copy(error))
 
     async def commit(self, indexes: Sequence[int], transactions: list[base.Transaction]) -> list[int]:
         """Hand the statements over; returns the places (in ``indexes``) of those whose guards did not hold."""
@@ -276,14 +294,20 @@ async def _update(batch: _Batch) -> None:
     tries = batch.call.settings.conflict_retries_max
     while waiting:
         wave, ended = await _next_wave(batch, waiting)
-        failed = await batch.commit([index for index, _ in wave], [transaction for _, transaction in wave])
+        try:
+            failed = await batch.commit([index for index, _ in wave], [transaction for _, transaction in wave])
+        except (Error, base.StoreFull) as e:
+            batch.give_up([index for index, _ in (*wave, *waiting)], e)
+            return
         if failed:
             # a pair expired between the snapshot and the commit; statements that may be followed go alone (below)
-            tries -= 1
-            if tries < 0:
-                raise errors.error(errors.CONFLICT, "could not serialize access: a pair kept changing")
             bounds = list(batch.run.bounds())
             waiting += [(wave[place][0], bounds[wave[place][0]]) for place in reversed(failed)]
+            tries -= 1
+            if tries < 0:
+                why = errors.error(errors.CONFLICT, "could not serialize access: a pair kept changing")
+                batch.give_up([index for index, _ in waiting], why)
+                return
         elif ended:
             return
 

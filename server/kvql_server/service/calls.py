@@ -141,13 +141,15 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         self._check_serving()
         work, lane = self.executor.work(request.deadline_ms), Lane()
         work.yields = True
-        reply = pb.ExecuteReply()
+        reply, asked = pb.ExecuteReply(), request
         try:
             if request.WhichOneof("command") == "text":
                 for number, one in enumerate(await text.requests_aside(request)):
+                    asked = one.request
                     work.reply_bytes_max = self.settings.message_bytes_max - _SPARE_BYTES - reply.ByteSize()
                     result = await text.carry_out(self.executor, one, lane, principal, work)
                     await self._reply(reply, work, result, lane, number)
+                    self.note(principal.name, context.peer(), asked, None)
             else:
                 if request.WhichOneof("command") == "transaction":
                     raise errors.error(
@@ -156,8 +158,9 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                 work.reply_bytes_max = self.settings.message_bytes_max - _SPARE_BYTES
                 result = await self.executor.execute(request, lane, principal, work)
                 await self._reply(reply, work, result, lane, 0)
+                self.note(principal.name, context.peer(), asked, None)
         except Error as e:
-            self.note(principal.name, context.peer(), request, e)
+            self.note(principal.name, context.peer(), asked, e)
             complete = sum(response.HasField("done") for response in reply.responses)
             while reply.responses and reply.responses[-1].statement == complete:
                 del reply.responses[-1]  # what there was of the failed statement's rows
@@ -165,8 +168,6 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                 await self.durable(work.revision)
                 raise
             fill_error(reply.responses.add(statement=complete), e)
-        else:
-            self.note(principal.name, context.peer(), request, None)
         finally:
             lane.rollback()
         reply.responses[-1].last = True

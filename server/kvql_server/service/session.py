@@ -48,7 +48,8 @@ _LONG: Final = frozenset(
     )
 )  # fmt: skip
 _AT_ONCE_BYTES_MAX: Final = 16 * 1024
-"""Of an INSERT, or of a write with expressions, that is carried out without letting others have their turn."""
+"""Of an INSERT, or of a write with expressions or of a run under a key, that is carried out without letting others
+have their turn."""
 _ANSWER_BYTES: Final = 24
 _SPARE_BYTES: Final = 65_536
 
@@ -57,20 +58,21 @@ def _is_long(request: pb.Request) -> bool:
     """Whether others should have their turn while it is carried out."""
     command = request.WhichOneof("command")
     if command == "write":
-        return bool(request.write.values.expressions) and request.ByteSize() > _AT_ONCE_BYTES_MAX
+        # under a key each statement of a run is a commit by itself, with what became of the run so far
+        slow = bool(request.write.values.expressions) or (request.idempotency_key and len(request.write.keys) > 1)
+        return bool(slow) and request.ByteSize() > _AT_ONCE_BYTES_MAX
     return command in _LONG or (command == "insert" and request.ByteSize() > _AT_ONCE_BYTES_MAX)
 
 
 class _LaneState:
     """A lane of the session: its state, what waits in it, and whether an error stopped it."""
 
-    __slots__ = ("lane", "running", "stopped", "task", "waiting")
+    __slots__ = ("lane", "stopped", "task", "waiting")
 
     def __init__(self, session: object) -> None:
         self.lane = Lane(group=session)
         self.waiting: deque[tuple[pb.Request, Work]] = deque()
         self.task: asyncio.Task[None] | None = None
-        self.running: int | None = None
         self.stopped = False
 
     @property
@@ -282,25 +284,27 @@ class Session:
 
     async def _carry_out(self, state: _LaneState, request: pb.Request, work: Work) -> None:
         """One request and all of its answer."""
+        asked = request
         try:
             work.check()
             if request.WhichOneof("command") == "text":
                 statements = await text.requests_aside(request)
                 for number, one in enumerate(statements):
+                    asked = one.request
                     result = await text.carry_out(self._executor, one, state.lane, self._principal, work)
-                    self._service.note(self._principal.name, self.peer, one.request, None)
+                    self._service.note(self._principal.name, self.peer, asked, None)
                     await self._answer(state, request, work, result, number, number == len(statements) - 1)
             else:
                 result = await self._executor.execute(request, state.lane, self._principal, work)
                 self._service.note(self._principal.name, self.peer, request, None)
                 await self._answer(state, request, work, result, 0, True)
         except Error as e:
+            self._service.note(self._principal.name, self.peer, asked, e)
             self._fail(state, request, work, e)
         except Exception:  # noqa: BLE001 - logged under an id
             self._fail(state, request, work, unforeseen("a request"))
 
     def _fail(self, state: _LaneState, request: pb.Request, work: Work, error: Error) -> None:
-        self._service.note(self._principal.name, self.peer, request, error)
         self._saw(work)
         self._refuse(request, error)
         if state.lane.transaction is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
@@ -15,6 +15,7 @@ from kvql.v1 import kvql_pb2 as pb
 from kvql_server import text
 from kvql_server.auth import Principal
 from kvql_server.executor import Lane, Watching, Work
+from kvql_server.executor.events import Rows
 from kvql_server.executor.watcher import Progress
 from kvql_server.service.answers import chunks, fill_progress, fill_rows, header, write_in_time
 from kvql_server.tokens import Claims
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from kvql_server.service.calls import Service
 
 Context = grpc.aio.ServicerContext
+_SHARED_BYTES_MAX: Final = 256 * 1024
+"""Of messages that are kept for the other watches that tell the same."""
 
 
 class WatchCall:
@@ -69,27 +72,32 @@ class WatchCall:
     async def _show(self, request: pb.Request, result: Result, work: Work) -> None:
         watching = self._watching
         assert watching is not None and result.columns is not None
-        first = pb.Response(id=request.id)
-        first.rows_header.CopyFrom(header(result.columns))
+        begun = False
         async for rows in watching:
             await self._service.durable(work.revision)  # of the initial pairs; events are durable already
-            for response in self._responses(request, rows, watching.progress):
-                if first.HasField("rows_header"):
-                    response.rows_header.CopyFrom(first.rows_header)
-                    first.Clear()
+            responses = self._responses(request, rows, watching.progress)
+            if not begun:  # it is the place where the watch begins, no event
+                responses[0].rows_header.CopyFrom(header(result.columns))
+                begun = True
+            for response in responses:
                 await self._write(response, work)
 
     def _responses(self, request: pb.Request, rows: Sequence[Any], progress: Progress | None) -> list[pb.Response]:
         """What is shown together, in as few messages as it fits into; the last one has the progress."""
-        settings, out = self._service.settings, []
+        if isinstance(rows, Rows) and rows.sent is not None and rows.sent[0] == request.id:
+            shared: list[pb.Response] = rows.sent[1]
+            return shared
+        settings, out, size = self._service.settings, [], 0
         for chunk in chunks(rows, settings.rows_chunk_bytes) if rows else ():
             response = pb.Response(id=request.id)
-            fill_rows(response, chunk, len(chunk[0]), settings.message_bytes_max)
+            size += fill_rows(response, chunk, len(chunk[0]), settings.message_bytes_max)
             out.append(response)
         if progress is not None:
             if not out:
                 out.append(pb.Response(id=request.id))
             fill_progress(out[-1], progress)
+        if isinstance(rows, Rows) and rows.sent is None and size <= _SHARED_BYTES_MAX:
+            rows.sent = request.id, out
         return out
 
     async def _write(self, response: pb.Response, work: Work) -> None:

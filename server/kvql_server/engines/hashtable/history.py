@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Final
 
 from kvql_server.engines.base import Page
-from kvql_server.engines.journal import past_states
+from kvql_server.engines.journal import past_states, within
 
 if TYPE_CHECKING:
     from kvql_server.engines.hashtable.snapshots import Snapshot
@@ -23,8 +23,8 @@ async def history(store: Store, snapshot: Snapshot, namespace: str, start: str, 
     states: dict[str, list[Any]] = {}
     if journal is not None and journal.keep_us:
         journal.trim(snapshot.time)
-        states = past_states(journal.records(journal.floor, snapshot.revision))
-    ended = sorted((k for k in states if k >= start and (end is None or k < end)), reverse=True)
+        states = past_states(journal.records(journal.floor, snapshot.revision), within(start, end))
+    ended = sorted(states, reverse=True)
     async for page in snapshot.scan(namespace, start, end):
         if not len(page):
             continue

@@ -1,7 +1,8 @@
 """A snapshot of the past: the newest state, and what undoes the changes since.
 
-The steps after the revision are gathered once for each namespace that is read; nothing is copied of what did not
-change. A pair in its first state is told by its entry's revision, so runs of puts need no undoing.
+The steps after the revision are gathered once for each namespace that is read whole, and of a few keys or a range only
+theirs; nothing is copied of what did not change. A pair in its first state is told by its entry's revision, so runs of
+puts need no undoing.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvql_server.engines import base
 from kvql_server.engines.base import Order, Page
 from kvql_server.engines.hashtable.snapshots import Snapshot
-from kvql_server.engines.journal import undo
+from kvql_server.engines.journal import Wanted, undo, within
 
 if TYPE_CHECKING:
     from kvql_server.engines.hashtable.store import Store
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 ALWAYS: Final = -(2**63)
 """As a time of reading: nothing is over before its expiry is a commit."""
 _key: Final = itemgetter(0)
+_FEW: Final = 64
+"""Keys that are looked up without gathering what became of all others."""
 
 
 class PastSnapshot:
@@ -37,8 +40,8 @@ class PastSnapshot:
         self.revision = revision
         self.time = newest.time
 
-    def _before(self, namespace: str) -> dict[str, Any]:
-        """What the keys that changed since were then."""
+    def _before(self, namespace: str, wanted: Wanted = None) -> dict[str, Any]:
+        """What the keys that changed since were then, at least of those that are ``wanted``."""
         known = self._undo.get(namespace)
         if known is None:
             records = []
@@ -51,7 +54,9 @@ class PastSnapshot:
                         f"revision {oldest}", oldest,
                     )  # fmt: skip
                 records = journal.records(self.revision, self.newest.revision)
-            known = self._undo[namespace] = undo(records)
+            known = undo(records, wanted)
+            if wanted is None:
+                self._undo[namespace] = known
         return known
 
     def _live(self, state: Any) -> base.Entry | None:
@@ -66,7 +71,7 @@ class PastSnapshot:
         return (await self.get_many(namespace, [key]))[0]
 
     async def get_many(self, namespace: str, keys: Sequence[str]) -> list[base.Entry | None]:
-        before = self._before(namespace)
+        before = self._before(namespace, set(keys).__contains__ if len(keys) <= _FEW else None)
         entries = await self.newest.get_many(namespace, keys)
         for at, key in enumerate(keys):
             if key in before:
@@ -80,7 +85,7 @@ class PastSnapshot:
     async def scan(
         self, namespace: str, start: str = "", end: str | None = None, order: Order = "key"
     ) -> AsyncIterator[Page]:
-        before = self._before(namespace)
+        before = self._before(namespace, within(start, end))
         gone = await self._gone(namespace, before, start, end)
         in_order = order in ("key", "reverse")
         reverse = order == "reverse"
@@ -105,7 +110,8 @@ class PastSnapshot:
 
     async def _gone(self, namespace: str, before: dict[str, Any], start: str, end: str | None) -> list[tuple[str, Any]]:
         """Pairs of then whose keys are not there any more: all others are found where they are."""
-        keys = [key for key in before if key >= start and (end is None or key < end)]
+        wanted = within(start, end)
+        keys = [key for key in before if wanted is None or wanted(key)]
         now = await self.newest.get_many(namespace, keys)
         return [
             (key, before[key])
@@ -124,7 +130,9 @@ class PastSnapshot:
         ]
 
     def kinds(self, namespace: str) -> frozenset[type] | None:
-        return None
+        """Those of today's values and of those that are undone."""
+        undone = self._before(namespace).values()
+        return self.newest.kinds(namespace) | {type(state.value) for state in undone if state is not None}
 
     async def count(self, namespace: str) -> int:
         total = 0

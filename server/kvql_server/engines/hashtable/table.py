@@ -52,9 +52,9 @@ class Table:
         self.removed: dict[str, int] = {}
         """The revision at which a key last went, oldest first."""
         self.forgotten = born
-        self.kinds: set[type] = set()
-        """The types that values have or had; only ever more of them."""
         """Removals up to this revision may not stand in ``removed``."""
+        self.kinds: set[type] = set()
+        """The types that values have, and some that they had; only ever more of them."""
 
     @property
     def live(self) -> int:

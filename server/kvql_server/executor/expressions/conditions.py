@@ -6,6 +6,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
 from kvql_server.executor import access_path, operators
@@ -85,8 +86,8 @@ def compare(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
         # the common case without a call: both sides of one type
         kind = type(b.value).__name__
         python = "!=" if op == pb.OP_NE else "==" if op == pb.OP_EQ else operator
-        known = builder.scope.kinds
-        if known is not None and a.code == "e.value" and known <= _SAME_CLASS[type(b.value)]:
+        known = builder.scope.kinds if a.code == "e.value" else None
+        if known is not None and known <= _SAME_CLASS[type(b.value)]:
             code = f"({a.code} {python} {b.code})"
             return Item(code, depth, Type.BOOLEAN, path, test=code)
         left = builder.name("t")
@@ -198,11 +199,18 @@ def is_missing(builder: Builder, step: pb.Step, operands: list[Item]) -> Item:
     return Item(code, a.depth + 1, Type.BOOLEAN, test=code)
 
 
-def condition_of(test: Item) -> tuple[Path, str]:
-    """What WHERE comes to: the keys that need to be read, and the source of what is left to check (empty: nothing)."""
-    if test.is_constant:
-        return (FULL if operators.boolean(test.value) else access_path.EMPTY), ""
-    return test.path, "" if test.path.exact else test.truth
+def condition_of(builder: Builder, where: pb.Expression, base: int) -> tuple[Path, str]:
+    """What WHERE comes to: the keys that need to be read, and the source of what is left to check (empty: nothing).
+    ``base``: the number of the statement's steps before it."""
+    builder.clause = "WHERE"
+    test = builder.program(where, base)
+    try:
+        if test.is_constant:
+            return (FULL if operators.boolean(test.value) else access_path.EMPTY), ""
+        return test.path, "" if test.path.exact else test.truth
+    except Error as e:
+        e.item, e.part = base + 1, pb.PART_STEP
+        raise
 
 
 def like_path(compiled: Like, pattern: str) -> Path:

@@ -7,7 +7,7 @@ JSON value, exactly as written. ORDER BY asks the aliases first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Final, NamedTuple
@@ -62,6 +62,10 @@ class Found(NamedTuple):
     declared: Field | None = None
 
 
+def _unknown() -> None:
+    return None
+
+
 @dataclass(slots=True)
 class Scope:
     """``namespace`` None: there is no pair to read from (SELECT 1 + 2, VALUES)."""
@@ -74,8 +78,8 @@ class Scope:
     aliases_first: bool = False
     strangers: frozenset[str] = frozenset()
     """Qualifiers of other clauses, which here could only mean a field of that name, and hardly ever do."""
-    kinds: frozenset[type] | None = None
-    """The types that values of the namespace have, where that is known: comparisons then need not look."""
+    kinds_of: Callable[[], frozenset[type] | None] = _unknown
+    """Finds out ``kinds``: asked for only by who needs them, because the past takes its time to tell."""
     hint: str = "there is no pair to read it from"
     history: bool = False
     """Whether a row is a state of a pair in its history, which has columns of its own."""
@@ -85,6 +89,16 @@ class Scope:
     def __post_init__(self) -> None:
         # by the exact name and, where that is nobody's, in any case: of two that differ in case only the first
         self._fields = {one.name.lower(): one for one in reversed(self.fields)} | {one.name: one for one in self.fields}
+
+    @property
+    def kinds(self) -> frozenset[type] | None:
+        """The types that values of the namespace have, where that is known: comparisons then need not look."""
+        return self.kinds_of()
+
+    def find_kinds(self) -> None:
+        """Find them out now, for who compiles where the namespace cannot be asked."""
+        found = self.kinds_of()
+        self.kinds_of = lambda: found
 
     @property
     def columns(self) -> Mapping[str, tuple[str, Type | None]]:
