@@ -147,20 +147,20 @@ class Explorer:
             engine = open_store(disk, photo.now, photo.mode)
         except base.EngineError as e:
             raise Violation(f"recovery refuses what a crash can leave: {e}") from e
-        revision = engine.status()["revision"]
-        known = which(photo.states, picture(engine), revision)
+        revision, pairs = engine.status()["revision"], picture(engine)
+        known = which(photo.states, pairs, revision)
         if known < 0:
             raise Violation(f"the pairs at revision {revision} are those of no revision that was made")
         if known < photo.floor:
             raise Violation(f"revision {photo.floor} was confirmed or read, the pairs are those of {known}")
         if photo.mode == "always" and known != revision:
             raise Violation(f"the store calls itself {revision}, the pairs are those of {known}")
-        if photo.mode == "always":
-            self._judge_past(photo, engine, known)
+        # where commits may be lost, what is there is that of any revision with these pairs
+        self._judge_past(photo, engine, min(r for r in photo.states if r <= known and photo.states[r] == pairs))
         return engine
 
     def _judge_past(self, photo: Photo, engine: HashTableEngine, known: int) -> None:
-        """One of the latest revisions, another one with each opening, is still what it was."""
+        """One of the latest revisions before ``known``, another one with each opening, is still what it was."""
         oldest = max(map(engine.oldest, NAMESPACES))
         past = [revision for revision in photo.states if oldest <= revision < known][-8:]
         if not past:
