@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeGuard
 
-import msgspec
-
 from kvql import errors
 from kvql.values import encoded_size
 from kvql_server.engines import base
@@ -32,21 +30,9 @@ from kvql_server.engines.base import (
     RangeUnchanged,
     Snapshot,
     Unchanged,
+    WholeEntry,
 )
 from kvql_server.write_set import Mark, PutAnew, WriteSet
-
-
-class Pending(msgspec.Struct, frozen=True, gc=False):
-    """A pair that this transaction has written and not committed: an ``Entry`` whose revision is still 0."""
-
-    value: Any
-    revision: int
-    version: int
-    created_at: int
-    updated_at: int
-    updated_by: str
-    comment: str
-    expires_at: int | None
 
 
 class SharedSnapshot:
@@ -148,10 +134,11 @@ class Transaction:
         found, cleared = [own.get(key) for key in keys], namespace in self.writes.cleared
         return [await self._pending(write, cleared) if isinstance(write, Put) else None for write in found]
 
-    async def _pending(self, put: Put, cleared: bool) -> Pending:
+    async def _pending(self, put: Put, cleared: bool) -> WholeEntry:
+        """A pair that is written and not committed: its revision is still 0."""
         anew = cleared or isinstance(put, PutAnew)
         before = None if anew else await self._snapshot.get(put.namespace, put.key)
-        return Pending(
+        return WholeEntry(
             put.value, 0, 1 if before is None else before.version + 1,
             self.time if before is None else before.created_at, self.time, self.user, self.writes.comment,
             put.expires_at,
@@ -306,7 +293,7 @@ class Transaction:
 
 
 async def _merge(
-    pages: AsyncIterator[Page], own: dict[str, Put | Delete], pending: dict[str, Pending], order: Order
+    pages: AsyncIterator[Page], own: dict[str, Put | Delete], pending: dict[str, WholeEntry], order: Order
 ) -> AsyncIterator[Page]:
     """The engine's pages without the keys that the transaction decides about, and its own pairs at their places."""
     waiting: list[tuple[str, Entry]] = sorted(pending.items(), reverse=order != "reverse")  # popped from the end

@@ -74,7 +74,7 @@ MUTANTS: Final = (
         "checkpoint",
     ),
     # ── MANIFEST ──────────────────────────────────────────────────────────────────────────────────────────────────
-    Mutant("MANIFEST is not synced before its rename", "manifest", "write_whole", "file.sync()", "pass"),
+    Mutant("MANIFEST is not synced before its rename", "manifest", "write_start", "file.sync()", "pass"),
     Mutant(
         "the folder is not synced after MANIFEST's rename", "manifest", "write", "files.sync_folder(folder)", "pass"
     ),

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 from kvql_server.clock import ManualClock
-from kvql_server.engines.base import Clear, Delete, Put, Transaction
+from kvql_server.engines.base import Clear, Delete, Put, Transaction, WholeEntry
 from kvql_server.engines.hashtable import HashTableEngine, manifest
 from kvql_server.engines.hashtable.files import OsFiles, OsReader
-from kvql_server.engines.memory import MemoryEngine, MemoryEntry
+from kvql_server.engines.memory import MemoryEngine
 from kvql_server.tools.backup import back_up
 from kvql_server.tools.content import content_hash
 from kvql_server.tools.contents import Contents, contents
@@ -101,9 +101,9 @@ def test_every_field_counts() -> None:
     others += [{"revision": 9}, {"version": 9}, {"created_at": 9}, {"updated_at": 9}, {"updated_by": "b"}]
     others += [{"comment": "ann"}, {"updated_by": "", "comment": "annc"}, {"expires_at": 0}, {"expires_at": 7}]
     others += [{"value": Decimal("1")}, {"value": "1"}, {"value": 1.0}, {"value": b"1"}, {"value": Decimal("1.0")}]
-    hashes = {content_hash([("a", [("k", MemoryEntry(**{**plain, **other}))])]) for other in others}
+    hashes = {content_hash([("a", [("k", WholeEntry(**{**plain, **other}))])]) for other in others}
     assert len(hashes) == len(others)
-    entry = MemoryEntry(**plain)
+    entry = WholeEntry(**plain)
     places = [[("a", [("bk", entry)])], [("ab", [("k", entry)])], [("a", [])], [("a", [("k", entry), ("l", entry)])]]
     assert len({content_hash(place) for place in places} | hashes) == len(hashes) + len(places)
     assert content_hash([("a", []), ("b", [])]) == content_hash([]), "a namespace without pairs leaves no trace"
@@ -117,7 +117,7 @@ def test_the_bytes_are_those_of_the_document(expires_at: int | None) -> None:
         data = chars.encode("utf-8")
         return len(data).to_bytes(4, "little") + data
 
-    entry = MemoryEntry(Decimal("1.50"), 7, 2, -5, 99, "ann", "why", expires_at)
+    entry = WholeEntry(Decimal("1.50"), 7, 2, -5, 99, "ann", "why", expires_at)
     data = b"KVQL content 1\n" + text("shop") + text("é")
     data += struct.pack("<qqqq", 7, 2, -5, 99)
     data += b"\0" + bytes(8) if expires_at is None else b"\1" + expires_at.to_bytes(8, "little")

@@ -63,6 +63,19 @@ class Entry(Protocol):
         """The pair is absent for every reader whose time is at or after this."""
 
 
+class WholeEntry(msgspec.Struct, frozen=True, gc=False):
+    """An :class:`Entry` with a field for everything: where memory matters, most of it follows from the commit."""
+
+    value: Value
+    revision: int
+    version: int
+    created_at: int
+    updated_at: int
+    updated_by: str
+    comment: str
+    expires_at: int | None
+
+
 # ── what a transaction is made of ─────────────────────────────────────────────────────────────────────────────────
 
 

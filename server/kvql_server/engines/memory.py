@@ -16,7 +16,19 @@ import msgspec
 
 from kvql_server.clock import Clock, SystemClock
 from kvql_server.engines import base
-from kvql_server.engines.base import Absent, Clear, Conflict, Gone, Guard, Order, Page, Put, RangeUnchanged, Unchanged
+from kvql_server.engines.base import (
+    Absent,
+    Clear,
+    Conflict,
+    Gone,
+    Guard,
+    Order,
+    Page,
+    Put,
+    RangeUnchanged,
+    Unchanged,
+    WholeEntry,
+)
 from kvql_server.engines.journal import Journal, Step
 from kvql_server.engines.watchers import Watchers
 
@@ -25,26 +37,13 @@ TOMBSTONES_MAX: Final = 10_000
 """Deleted keys that are remembered in a namespace before those of them that no snapshot needs are forgotten."""
 
 
-class MemoryEntry(msgspec.Struct, frozen=True, gc=False):
-    """A state of a pair: :class:`base.Entry`."""
-
-    value: Any
-    revision: int
-    version: int
-    created_at: int
-    updated_at: int
-    updated_by: str
-    comment: str
-    expires_at: int | None
-
-
 class _Meta(msgspec.Struct, frozen=True, gc=False):
     time: int
     user: str
     comment: str
 
 
-States: TypeAlias = list[tuple[int, MemoryEntry | Gone]]
+States: TypeAlias = list[tuple[int, WholeEntry | Gone]]
 
 
 class _Namespace:
@@ -59,21 +58,21 @@ class _Namespace:
         self.changed = forgotten
         self._sorted: list[str] | None = []
 
-    def current(self, key: str) -> MemoryEntry | None:
+    def current(self, key: str) -> WholeEntry | None:
         states = self.states.get(key)
         state = states[-1][1] if states else None
-        return state if isinstance(state, MemoryEntry) else None
+        return state if isinstance(state, WholeEntry) else None
 
-    def at(self, key: str, revision: int, time: int) -> MemoryEntry | None:
+    def at(self, key: str, revision: int, time: int) -> WholeEntry | None:
         """The live pair as a snapshot sees it."""
         for written, entry in reversed(self.states.get(key, ())):
             if written <= revision:
-                if not isinstance(entry, MemoryEntry):
+                if not isinstance(entry, WholeEntry):
                     return None
                 return entry if entry.expires_at is None or entry.expires_at > time else None
         return None
 
-    def set(self, key: str, revision: int, entry: MemoryEntry | Gone, oldest_open: int) -> None:
+    def set(self, key: str, revision: int, entry: WholeEntry | Gone, oldest_open: int) -> None:
         states = self.states.get(key)
         if states is None:
             states = self.states[key] = []
@@ -121,7 +120,7 @@ class MemorySnapshot:
         self.revision = revision
         self.time = time
 
-    def _get(self, namespace: str, key: str) -> MemoryEntry | None:
+    def _get(self, namespace: str, key: str) -> WholeEntry | None:
         space = self._space(namespace)
         return None if space is None else space.at(key, self.revision, self.time)
 
@@ -133,7 +132,7 @@ class MemorySnapshot:
                 raise base.Compacted(f"revision {self.revision} of {namespace} has been compacted", oldest)
         return space
 
-    async def get(self, namespace: str, key: str) -> MemoryEntry | None:
+    async def get(self, namespace: str, key: str) -> WholeEntry | None:
         return self._get(namespace, key)
 
     async def get_many(self, namespace: str, keys: Sequence[str]) -> list[base.Entry | None]:
@@ -298,7 +297,7 @@ class MemoryEngine:
 
     def _apply(self, writes: Sequence[base.Write], meta: _Meta, *, expired: bool) -> None:
         self._revision += 1
-        before: dict[tuple[str, str], MemoryEntry | None] = {}
+        before: dict[tuple[str, str], WholeEntry | None] = {}
         for write in writes:
             space = self.namespaces.get(write.namespace)
             if space is None:
@@ -306,7 +305,7 @@ class MemoryEngine:
                 space = self.namespaces[write.namespace] = _Namespace(self._revision - 1, journal)
             gone = Gone(self._revision, meta.time, meta.user, meta.comment, expired)
             if isinstance(write, Clear):
-                live = [key for key, states in space.states.items() if isinstance(states[-1][1], MemoryEntry)]
+                live = [key for key, states in space.states.items() if isinstance(states[-1][1], WholeEntry)]
                 for key in live:
                     self._set(space, write.namespace, key, gone, before)
             elif isinstance(write, Put):
@@ -328,14 +327,14 @@ class MemoryEngine:
         journal.floor = self._revision - 1
         return journal
 
-    def _entry(self, space: _Namespace, put: Put, meta: _Meta) -> MemoryEntry:
+    def _entry(self, space: _Namespace, put: Put, meta: _Meta) -> WholeEntry:
         old = space.current(put.key)
         same = old is not None and old.revision == self._revision  # written twice in one transaction: one change
         version = 1 if old is None else old.version if same else old.version + 1
         if put.expires_at is not None:
             heapq.heappush(self._expiry, (put.expires_at, put.namespace, put.key))
         created_at = meta.time if old is None else old.created_at
-        return MemoryEntry(
+        return WholeEntry(
             put.value, self._revision, version, created_at, meta.time, meta.user, meta.comment, put.expires_at
         )
 
@@ -344,8 +343,8 @@ class MemoryEngine:
         space: _Namespace,
         namespace: str,
         key: str,
-        entry: MemoryEntry | Gone,
-        before: dict[tuple[str, str], MemoryEntry | None],
+        entry: WholeEntry | Gone,
+        before: dict[tuple[str, str], WholeEntry | None],
     ) -> None:
         before.setdefault((namespace, key), space.current(key))
         oldest = space.journal.oldest(self._clock.now(), self._revision)

@@ -15,7 +15,7 @@ from kvql.v1 import kvql_pb2 as pb
 from kvql.values import type_of
 from kvql_server import rules
 from kvql_server.catalog import NAMESPACE, Namespace, encode
-from kvql_server.engines.base import SYSTEM_NAMESPACE
+from kvql_server.engines.base import SYSTEM_NAMESPACE, WholeEntry
 from kvql_server.executor import declared, expressions
 from kvql_server.executor.assignments import Assignments, check_value, moment, stored, words_only
 from kvql_server.executor.call import Call
@@ -27,7 +27,7 @@ from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Change, Returning
 from kvql_server.executor.runs import DEFAULT_TTL
 from kvql_server.executor.turns import aside
-from kvql_server.transaction import Pending, Transaction
+from kvql_server.transaction import Transaction
 
 SEQUENCE: Final = "sequence/"
 """Keys of the reserved namespace that hold the last key which INSERT generated for a namespace."""
@@ -278,7 +278,7 @@ async def _write(
             transaction.put(namespace, key, value, ends)
             changes.append((key, None, None))
         elif conflicts.updates is not None:
-            row = Pending(value, 0, 1, transaction.time, transaction.time, transaction.user, "", ends)
+            row = WholeEntry(value, 0, 1, transaction.time, transaction.time, transaction.user, "", ends)
             updated = await conflicts.update(key, entry, row)
             if updated is not None:
                 transaction.put(namespace, key, *updated)

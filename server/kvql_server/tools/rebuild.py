@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import checkpoint, record
-from kvql_server.engines.hashtable.files import Reader
+from kvql_server.engines.hashtable.files import File, Reader
 from kvql_server.engines.hashtable.manifest import Checkpoint, Manifest, Segment
 from kvql_server.engines.hashtable.recovery import OURS
 from kvql_server.tools.examine import Examination, examine
@@ -37,9 +37,11 @@ def rebuilt(files: Reader, folder: str, store: str | None = None) -> Examination
 
     If none fits, the one that loses least when the log is cut off where its chain ends.
     """
-    names = files.names(folder)
-    segments = [found for name in names if name.startswith("log-") and (found := _segment(files, folder, name))]
-    points = [found for name in names if name.startswith("checkpoint-") and (found := _point(files, folder, name))]
+    names = [name for name in files.names(folder) if OURS.fullmatch(name) and not name.endswith(".tmp")]
+    segments = [found for name in names if name.startswith("log-") and (found := _told(files, folder, name, _segment))]
+    points = [
+        found for name in names if name.startswith("checkpoint-") and (found := _told(files, folder, name, _point))
+    ]
     stores = {found.store for found in (*segments, *points)}
     if store is None and len(stores) == 1:
         (store,) = stores
@@ -57,47 +59,34 @@ def rebuilt(files: Reader, folder: str, store: str | None = None) -> Examination
     return fallback
 
 
-def _segment(files: Reader, folder: str, name: str) -> _Found | None:
-    if not OURS.fullmatch(name):
-        return None
+def _told(files: Reader, folder: str, name: str, read: Callable[[File, str], _Found | None]) -> _Found | None:
+    """What a file says of itself; None if nothing, or if it has another's name. Of a newer release: an error."""
     path = os.path.join(folder, name)
     try:
         file = files.open(path)
     except OSError:
         return None
     try:
-        header = record.decode_segment_header(file.read_at(record.SEGMENT_HEADER_BYTES, 0), path)
-        holds = next(record.read_records(file, record.SEGMENT_HEADER_BYTES), None) is not None
+        found = read(file, path)
     except base.NewerFormat:
         raise
     except (base.Corrupted, OSError):
         return None
     finally:
         file.close()
-    if name != record.segment_name(header.number) or not holds:
+    return found if found is not None and found.name == name else None
+
+
+def _segment(file: File, path: str) -> _Found | None:
+    header = record.decode_segment_header(file.read_at(record.SEGMENT_HEADER_BYTES, 0), path)
+    if next(record.read_records(file, record.SEGMENT_HEADER_BYTES), None) is None:
         return None  # a segment without records need not be read
-    return _Found(name, header.store.hex(), header.epoch, header.number)
+    return _Found(record.segment_name(header.number), header.store.hex(), header.epoch, header.number)
 
 
-def _point(files: Reader, folder: str, name: str) -> _Found | None:
-    if not OURS.fullmatch(name) or name.endswith(".tmp"):
-        return None
-    path = os.path.join(folder, name)
-    try:
-        file = files.open(path)
-    except OSError:
-        return None
-    try:
-        header, _ = checkpoint.read_header(file, path)
-    except base.NewerFormat:
-        raise
-    except (base.Corrupted, OSError):
-        return None
-    finally:
-        file.close()
-    if name != checkpoint.checkpoint_name(header.revision):
-        return None
-    return _Found(name, header.store.hex(), header.epoch, header.revision)
+def _point(file: File, path: str) -> _Found | None:
+    header, _ = checkpoint.read_header(file, path)
+    return _Found(checkpoint.checkpoint_name(header.revision), header.store.hex(), header.epoch, header.revision)
 
 
 def _candidates(

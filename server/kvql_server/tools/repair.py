@@ -216,7 +216,9 @@ def carry_out(files: Files, made: Plan) -> list[str]:
         manifest.write(files, folder, made.manifest)
     store = bytes.fromhex(made.manifest.store)
     for segment in made.headers:
-        _write(files, os.path.join(folder, segment.file), record.SegmentHeader(segment.epoch, store, segment.number))
+        path = os.path.join(folder, segment.file)
+        header = record.SegmentHeader(segment.epoch, store, segment.number)
+        manifest.write_start(files.open(path), path, record.encode_segment_header(header))
     for name, end in made.cuts:
         _truncate(files, os.path.join(folder, name), end)
     for name in made.aside:
@@ -252,17 +254,6 @@ def _truncate(files: Files, path: str, end: int) -> None:
     file = files.open(path)
     try:
         file.truncate(end)
-        file.sync()
-    finally:
-        file.close()
-
-
-def _write(files: Files, path: str, header: record.SegmentHeader) -> None:
-    data = record.encode_segment_header(header)
-    file = files.open(path)
-    try:
-        if file.write_at(data, 0) != len(data):
-            raise OSError(f"short write to {path}")
         file.sync()
     finally:
         file.close()

@@ -9,7 +9,7 @@ from zlib import crc32
 import msgspec
 
 from kvql_server.engines import base
-from kvql_server.engines.hashtable.files import SEE, Files
+from kvql_server.engines.hashtable.files import SEE, File, Files
 
 FORMAT: Final = 1
 NAME: Final = "MANIFEST"
@@ -79,7 +79,11 @@ def write(files: Files, folder: str, manifest: Manifest) -> None:
 
 def write_whole(files: Files, path: str, data: bytes) -> None:
     """A new file with these bytes, synced; its name is not."""
-    file = files.create(path)
+    write_start(files.create(path), path, data)
+
+
+def write_start(file: File, path: str, data: bytes) -> None:
+    """The first bytes of a file, which is synced and closed then."""
     try:
         if file.write_at(data, 0) != len(data):
             raise OSError(f"short write to {path}")
