@@ -49,6 +49,7 @@ SOAKS: Final[dict[str, Soak]] = {
     "appends": Soak("tests.soak.appends", "transactions over append lists: serializable, also across kills"),
     "linear": Soak("tests.soak.linear", "single keys under concurrent clients and kills: linearizable"),
     "ring": Soak("tests.soak.ring", "a ring of keys under concurrent moves and kills: stays one"),
+    "model": Soak("tests.soak.model", "both engines against dictionaries, by hypothesis", 0.5),
     "machine": Soak("tests.soak.machine", "the whole server against dictionaries, by hypothesis"),
 }
 

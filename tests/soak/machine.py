@@ -7,7 +7,7 @@ import time
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as seeded
-from hypothesis.stateful import run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 
 from tests.isolation.test_machine import WholeServer
 
@@ -15,6 +15,11 @@ EXAMPLES = 100
 
 
 def soak(seconds: float, seed: int) -> str:
+    return run(WholeServer, seconds, seed)
+
+
+def run(machine: type[RuleBasedStateMachine], seconds: float, seed: int) -> str:
+    """A soak of any state machine."""
     rng = random.Random(seed)
     ends, runs = time.monotonic() + seconds, 0
     wanted = settings(
@@ -24,11 +29,10 @@ def soak(seconds: float, seed: int) -> str:
     while not runs or time.monotonic() < ends:
         turn_seed = rng.randrange(2**32)
 
-        class Run(WholeServer):
-            """A class of its own, because the seed is kept at the class."""
-
+        # a class of its own, because the seed is kept at the class
+        one = type("Run", (machine,), {})
         try:
-            run_state_machine_as_test(seeded(turn_seed)(Run), settings=wanted)
+            run_state_machine_as_test(seeded(turn_seed)(one), settings=wanted)
         except BaseException:
             print(f"hypothesis seed {turn_seed}")
             raise
