@@ -17,7 +17,7 @@ from kvql.result import Result
 from kvql_shell import exits
 from kvql_shell.exits import Misuse
 from kvql_shell.flight import Flight, statements
-from kvql_shell.interrupt import Interrupt, cancelled
+from kvql_shell.interrupt import Interrupt
 from kvql_shell.output import Output
 from kvql_shell.places import Places
 from kvql_shell.progress import Progress
@@ -95,7 +95,7 @@ class Runner:
     def _result(self, statement: ast.Statement, source: str, interrupt: Interrupt) -> Result:
         with self.client.shield:  # from here on it takes note of a Ctrl-C, also where there is nothing to stop yet
             if interrupt.count:
-                raise cancelled()
+                raise errors.cancelled()
             return self.client.run(statement, self.parameters or None, source=source)
 
     # ── pipelined ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -105,7 +105,7 @@ class Runner:
         columnar = not self.carry_on and not self.output.tells_writes
         flight = Flight(places, interrupt, carry_on=self.carry_on, columnar=columnar)
         cut = False
-        """Whether Ctrl-C has been told of: what it stopped in flight is one event, and not an error for each of them."""
+        """Whether Ctrl-C has been told of: what it stopped in flight is one event, not an error for each."""
         results = self.client.run_many(flight, parameters=self.parameters or None, carry_on=self.carry_on)
         try:
             for _, result in results:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -399,6 +400,19 @@ def test_conflicts_are_repeated(target: dict[str, Any]) -> None:
             one.execute("UPDATE visits 0")
         assert caught.value.sqlstate == "40001" and "attempt" in (caught.value.hint or "")
         assert one.execute("GET visits").fetchone() == ("visits", 20)
+
+
+def test_the_pause_between_attempts_has_an_end(auto: dbapi.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as long each time, the thirtieth would last a month."""
+    longest: list[float] = []
+    monkeypatch.setattr(random, "uniform", lambda shortest, most: longest.append(most) or 0.0)
+    conflict = kvql.OperationalError("somebody was faster", sqlstate="40001")
+    with pytest.raises(kvql.OperationalError) as caught:
+        for attempt in auto.transaction(retries=1100):
+            with attempt:
+                raise conflict
+    assert caught.value is conflict and len(longest) == 1100
+    assert max(longest) < 1 and longest[:3] == sorted(set(longest[:3]))
 
 
 def test_use_and_notices(auto: dbapi.Connection) -> None:
