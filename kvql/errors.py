@@ -210,6 +210,11 @@ def error(
     )
 
 
+def cancelled() -> Error:
+    """57014 of what was stopped on somebody's request, wherever it was by then."""
+    return error(CANCELLED, "canceling statement due to user request")
+
+
 _LINE_LENGTH_MAX: Final = 160
 
 

@@ -7,7 +7,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from kvql import ast, errors
 from kvql.errors import Error
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 C = TypeVar("C", bound="AsyncConnection", covariant=True)
+_DOUBLED_MAX: Final = 8
+"""How often the pause between attempts is doubled: the longest is half a second."""
 
 
 class AsyncAttempts(Generic[C]):
@@ -54,7 +56,7 @@ class AsyncAttempts(Generic[C]):
             yield self
             attempt += 1
             if not self._done:
-                await asyncio.sleep(random.uniform(0, 0.002 * 2**attempt))
+                await asyncio.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, _DOUBLED_MAX)))
 
     async def run(self, work: Callable[[C], Awaitable[T]]) -> T:
         """What ``work(connection)`` gives inside a transaction, which is repeated as a whole on 40001."""

@@ -8,7 +8,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
 
 from kvql import ast, errors
 from kvql.errors import Error
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 C = TypeVar("C", bound="Connection", covariant=True)
+_DOUBLED_MAX: Final = 8
+"""How often the pause between attempts is doubled: the longest is half a second."""
 
 
 class Attempts(Generic[C]):
@@ -55,7 +57,7 @@ class Attempts(Generic[C]):
             yield self
             attempt += 1
             if not self._done:
-                time.sleep(random.uniform(0, 0.002 * 2**attempt))
+                time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, _DOUBLED_MAX)))
 
     def run(self, work: Callable[[C], T]) -> T:
         """What ``work(connection)`` gives inside a transaction, which is repeated as a whole on 40001."""

@@ -9,9 +9,11 @@ no walk is deeper than the text is nested, and nesting is bounded (``values.NEST
 checker then names every place where a new statement must go.
 
 One module a family of statements, as in the grammar: ``expressions`` (and the leaves that all share), ``short_forms``,
-``sql``, ``transactions``, ``administration``, ``scripts``; ``unions`` says which of them is what. Callers write
+``sql``, ``transactions``, ``administration``, ``scripts``; which of them is what stands here. Callers write
 ``kvql.ast.Put`` and need not know in which of them a node is.
 """
+
+from typing import TypeAlias
 
 from kvql.ast.administration import (
     AlterNamespace,
@@ -82,7 +84,6 @@ from kvql.ast.short_forms import (
 )
 from kvql.ast.sql import AsOf, Assignment, Delete, Insert, Item, OnConflict, Order, Select, Source, Truncate, Update
 from kvql.ast.transactions import Assert, Begin, Commit, DryRun, Explain, Release, Restore, Rollback, Savepoint, Watch
-from kvql.ast.unions import Admin, Data, Query, Session, Statement, Write
 
 __all__ = [
     "Admin",
@@ -177,3 +178,16 @@ __all__ = [
     "Watch",
     "Write",
 ]
+
+Query: TypeAlias = Get | Has | Count | ShowKeys | ShowData | ShowNamespaces | Select
+Write: TypeAlias = (
+    Put | Upsert | UpdateKey | DeleteKeys | Expire | Persist | Insert | Update | Delete | Truncate | Restore | Import
+)
+Data: TypeAlias = Query | Write
+"""What EXPLAIN and CHECK ACCESS may stand before."""
+Session: TypeAlias = Use | Begin | Commit | Rollback | Savepoint | Release | Assert | Let | SourceFile | Watch | Export
+Admin: TypeAlias = (
+    CreateNamespace | AlterNamespace | DropNamespace | Describe | CreateUser | AlterUser | DropUser | CreateRole
+    | DropRole | Grant | GrantRole | ShowUsers | ShowRoles | ShowGrants | ShowSessions | CancelSession | CheckAccess
+)  # fmt: skip
+Statement: TypeAlias = Data | Session | Admin | Explain | DryRun

@@ -9,7 +9,7 @@ from kvql.node import hidden, node
 from kvql.span import Span
 
 if TYPE_CHECKING:
-    from kvql.ast.unions import Data
+    from kvql.ast import Data
 
 
 @node

@@ -10,7 +10,7 @@ from kvql.node import hidden, node
 from kvql.span import Span
 
 if TYPE_CHECKING:
-    from kvql.ast.unions import Data, Write
+    from kvql.ast import Data, Write
 
 
 @node

@@ -96,7 +96,7 @@ class BaseClient:
             request = compile_statement(statement, parameters)
             lane.prepare(request, timeout)
             if key is not None:
-                request.idempotency_key = key.encode() if isinstance(key, str) else key
+                request.idempotency_key = _checked(key)
         except Error as e:
             raise located(e, source) from None
         return request
@@ -118,3 +118,10 @@ class BaseClient:
         """``error`` with its place in the source, after taking note of it."""
         self._lane.failed(statement, error)
         return located(error, source)
+
+
+def _checked(key: bytes | str) -> bytes:
+    """An idempotency key as it is sent; an empty one would be none, and protect from nothing."""
+    if not key:
+        raise errors.error(errors.INVALID, "an idempotency key has at least 1 byte")
+    return key.encode() if isinstance(key, str) else key

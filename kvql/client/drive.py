@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
+from kvql import errors
 from kvql.client.shield import Shield
+from kvql.errors import Error
 
 T = TypeVar("T")
 
@@ -61,6 +63,9 @@ class Loop:
             asyncio._set_running_loop(outer)
 
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        if self.loop.is_running():
+            work.close()
+            raise _busy()
         task = self.loop.create_task(work)
         self._task = task
         if self.shield.pending is not None:
@@ -85,6 +90,14 @@ class Loop:
             self(_end_tasks())
             self(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+
+def _busy() -> Error:
+    return errors.InterfaceError(
+        "the connection is carrying out another call",
+        sqlstate="HY010",
+        hint="a connection is for one thread, and rows given to executemany cannot be made with it: take a second one",
+    )
 
 
 async def _end_tasks() -> None:

@@ -124,7 +124,7 @@ def deadline_ms(timeout: float) -> int:
     """A timeout in seconds for the wire; 22023 if it is none."""
     if not timeout > 0:
         raise errors.error(errors.INVALID, f"a timeout must be longer than 0 seconds, not {timeout}")
-    return min(max(1, round(timeout * 1000)), 2**32 - 1)
+    return round(min(max(1, timeout * 1000), 2**32 - 1))
 
 
 def located(error: Error, source: str | None) -> Error:

@@ -7,7 +7,7 @@ the work. Everything else is one ``match`` over the closed union, so that the ty
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, TypeAlias, assert_never
+from typing import Any, Final, TypeAlias, assert_never, get_args
 
 from kvql import ast, errors
 from kvql.compiler import reads, writes
@@ -112,6 +112,10 @@ def _compile(statement: ast.Statement, bound: Parameters) -> pb.Request:
         case ast.DropNamespace(namespace=namespace, if_exists=if_exists):
             return pb.Request(drop_namespace=pb.DropNamespaceCommand(namespace=name_of(namespace), if_exists=if_exists))
         case _:
+            if type(statement) not in _LATER:  # nothing that a type checker has seen
+                raise errors.InterfaceError(
+                    f"a statement is text or a syntax tree, not {type(statement).__name__}", sqlstate=errors.INVALID
+                )
             raise _not_yet(statement)
 
 
@@ -120,6 +124,7 @@ _Later: TypeAlias = (
     | ast.AlterUser | ast.DropUser | ast.CreateRole | ast.DropRole | ast.Grant | ast.GrantRole | ast.ShowUsers
     | ast.ShowRoles | ast.ShowGrants | ast.ShowSessions | ast.CancelSession | ast.CheckAccess
 )  # fmt: skip
+_LATER: Final = frozenset(get_args(_Later))
 
 
 def _not_yet(statement: _Later) -> Error:

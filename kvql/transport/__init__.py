@@ -88,7 +88,7 @@ class Refused:
 
 def cancelled() -> Error:
     """57014 as the server words it, for what never reached it."""
-    error = errors.error(errors.CANCELLED, "cancelled on your request")
+    error = errors.cancelled()
     error.unsent = True
     return error
 

@@ -78,7 +78,7 @@ class Fetching:
             self.position = self._place
             return rows
         except asyncio.CancelledError:
-            raise errors.error(errors.CANCELLED, "cancelled on your request") from None
+            raise errors.cancelled() from None
 
     def _drop(self) -> asyncio.Task[Rows] | None:
         """Ask for nothing any more."""

@@ -41,9 +41,7 @@ class Shell:
             "\\x": self._expanded,
             "\\timing": self._toggle_timing,
             "\\reconnect": lambda _: self._reconnect(),
-            "\\?": self._help,
-            "\\h": self._help,
-            "help": self._help,
+            **dict.fromkeys(("help", "\\help", "\\h", "\\?"), self._help),
         }
 
     # ── what the user sees ────────────────────────────────────────────────────────────────────────────────────────
@@ -68,7 +66,7 @@ class Shell:
     def farewell(self) -> None:
         """Say what leaving undoes."""
         if self.session.client.transaction_state != "none":
-            self._say("the open transaction is rolled back")
+            self._say(script.ROLLED_BACK)
 
     def _say(self, text: str) -> None:
         self.output.out.write(text + "\n")
@@ -96,7 +94,7 @@ class Shell:
         runner = script.Runner(self.session.client, self.output)
         outcome = runner.run(script.Text(script.chunks_of(entry)))
         if outcome.ended and outcome.done:
-            self.output.tell(script.summary(outcome, self.session.client, None))
+            self.output.tell(script.summary(outcome))
         if self._timing:
             self._say(f"time: {(time.perf_counter() - start) * 1000:.1f} ms")
         if outcome.code == exits.CONNECTION:

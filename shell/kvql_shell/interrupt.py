@@ -46,9 +46,5 @@ class Interrupt:
         """``rows`` until SIGINT comes: rows that are here already must not be printed on and on."""
         for row in rows:
             if self.count:
-                raise cancelled()
+                raise errors.cancelled()
             yield row
-
-
-def cancelled() -> errors.Error:
-    return errors.error(errors.CANCELLED, "cancelled on your request")

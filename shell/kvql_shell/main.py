@@ -87,6 +87,8 @@ def _shell(said: Arguments) -> int:
             with open_text() as text:
                 if runner.run(text).ended:
                     break
+        if session.client.transaction_state != "none":
+            output.tell(f"NOTICE: {script.ROLLED_BACK}")
         return runner.outcome.code
     finally:
         session.close()
@@ -168,7 +170,8 @@ def _run(said: Arguments) -> int:
             runner = script.Runner(session.client, output, parameters, said.carry_on, progress)
             outcome = runner.run(text)
             progress.clear()
-            output.tell(script.summary(outcome, session.client, progress.elapsed_s if watched else None))
+            told = script.summary(outcome, progress.elapsed_s if watched else None)
+            output.tell(f"{told}, {script.ROLLED_BACK}" if session.client.transaction_state != "none" else told)
         return outcome.code
     finally:
         session.close()

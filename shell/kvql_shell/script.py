@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from kvql import ast
+from kvql import ast, errors
 from kvql.errors import Error
 from kvql.result import Result
 from kvql_shell import exits
 from kvql_shell.exits import Misuse
 from kvql_shell.flight import Flight, statements
-from kvql_shell.interrupt import Interrupt, cancelled
+from kvql_shell.interrupt import Interrupt
 from kvql_shell.output import Output
 from kvql_shell.places import Places
 from kvql_shell.progress import Progress
 
 if TYPE_CHECKING:
     from kvql.client import Client
+
+ROLLED_BACK: Final = "the open transaction is rolled back"
+"""What the end of the program does to a transaction that is still open then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,7 @@ class Runner:
     def _result(self, statement: ast.Statement, source: str, interrupt: Interrupt) -> Result:
         with self.client.shield:  # from here on it takes note of a Ctrl-C, also where there is nothing to stop yet
             if interrupt.count:
-                raise cancelled()
+                raise errors.cancelled()
             return self.client.run(statement, self.parameters or None, source=source)
 
     # ── pipelined ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -102,7 +105,7 @@ class Runner:
         columnar = not self.carry_on and not self.output.tells_writes
         flight = Flight(places, interrupt, carry_on=self.carry_on, columnar=columnar)
         cut = False
-        """Whether Ctrl-C came while rows were shown."""
+        """Whether Ctrl-C has been told of: what it stopped in flight is one event, not an error for each."""
         results = self.client.run_many(flight, parameters=self.parameters or None, carry_on=self.carry_on)
         try:
             for _, result in results:
@@ -113,6 +116,7 @@ class Runner:
                 if isinstance(result, Error):
                     if not cut:
                         self._failed(result, text, places, start, source)
+                        cut = bool(interrupt.count) and result.sqlstate == errors.CANCELLED
                 elif cut:
                     self.outcome.done += size
                 else:
@@ -175,16 +179,15 @@ def chunks_of(text: str) -> Iterator[str]:
     return iter((text,))
 
 
-def summary(outcome: Outcome, client: Client, elapsed_s: float | None) -> str:
+def summary(outcome: Outcome, elapsed_s: float | None = None) -> str:
     """What a script did, exactly; with ``elapsed_s`` for people who wait."""
     done = f"{outcome.done} statement{'' if outcome.done == 1 else 's'}"
-    if outcome.ended:
-        rolled = ", the open transaction is rolled back" if client.transaction_state != "none" else ""
-        return f"{done} before it {'was' if outcome.done == 1 else 'were'} carried out{rolled}"
+    if outcome.ended and outcome.failed <= 1:
+        return f"{done} before it {'was' if outcome.done == 1 else 'were'} carried out"
     text = f"{done} carried out"
     if outcome.failed:
         text += f", {outcome.failed} failed"
-    if elapsed_s is not None:
+    if elapsed_s is not None and not outcome.ended:
         text += f" in {elapsed_s:.1f} s ({outcome.done / max(elapsed_s, 1e-9):,.0f}/s)"
     return text
 

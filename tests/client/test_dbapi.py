@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 import kvql
-from kvql import dbapi
+from kvql import ast, dbapi
 
 
 @pytest.fixture
@@ -399,6 +400,41 @@ def test_conflicts_are_repeated(target: dict[str, Any]) -> None:
             one.execute("UPDATE visits 0")
         assert caught.value.sqlstate == "40001" and "attempt" in (caught.value.hint or "")
         assert one.execute("GET visits").fetchone() == ("visits", 20)
+
+
+def test_the_pause_between_attempts_has_an_end(auto: dbapi.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as long each time, the thirtieth would last a month."""
+    longest: list[float] = []
+    monkeypatch.setattr(random, "uniform", lambda shortest, most: longest.append(most) or 0.0)
+    conflict = kvql.OperationalError("somebody was faster", sqlstate="40001")
+    with pytest.raises(kvql.OperationalError) as caught:
+        for attempt in auto.transaction(retries=1100):
+            with attempt:
+                raise conflict
+    assert caught.value is conflict and len(longest) == 1100
+    assert max(longest) < 1 and longest[:3] == sorted(set(longest[:3]))
+
+
+def test_what_a_connection_is_not_for(target: dict[str, Any], auto: dbapi.Connection) -> None:
+    """Refused in words, and the connection is none the worse for it."""
+    for wrong in (None, 5, b"GET a", ast.Literal(1)):
+        with pytest.raises(kvql.InterfaceError, match="a statement is text or a syntax tree"):
+            auto.execute(wrong)  # type: ignore[arg-type]  # that is the point
+    with pytest.raises(kvql.DataError, match="at least 1 byte"):
+        auto.execute("PUT a 1", idempotency_key="")
+    assert auto.execute("COUNT", timeout=float("inf")).fetchone() == (0,)
+
+    def rows() -> Iterator[tuple[str, int]]:
+        for number in range(3):
+            auto.execute("COUNT")
+            yield f"k{number}", number
+
+    if target["target"].startswith("kvql:"):
+        with pytest.raises(kvql.InterfaceError, match="carrying out another call"):
+            auto.executemany("PUT ? ?", rows())
+        assert auto.execute("COUNT").fetchone() == (0,)
+    else:
+        assert auto.executemany("PUT ? ?", rows()).rowcount == 3
 
 
 def test_use_and_notices(auto: dbapi.Connection) -> None:

@@ -15,7 +15,7 @@ from kvql_shell import exits
 from kvql_shell.interrupt import Interrupt
 from kvql_shell.output import Output
 from kvql_shell.render import Format, Style
-from kvql_shell.script import Runner, Text, chunks_of
+from kvql_shell.script import Outcome, Runner, Text, chunks_of, summary
 
 from kvql.client import connect
 from kvql.client.sync import Client
@@ -93,3 +93,19 @@ def test_the_third_one_leaves_whatever_runs(client: Client) -> None:
         raise AssertionError("it comes out where the client is whole")
     assert signal.getsignal(signal.SIGINT) is before
     assert client.run("GET zero").rows == [("zero", 0)]
+
+
+def test_what_it_stopped_in_flight_is_told_once(client: Client) -> None:
+    """With ``--continue`` each statement has an answer of its own, and a thousand may be in flight."""
+
+    def chunks() -> Iterator[str]:
+        yield "UPSERT a 1; PUT zero 1; DELETE nothing; " * 10
+        os.kill(os.getpid(), signal.SIGINT)
+        yield "UPSERT b 1; DELETE nothing; UPSERT c 1; " * 10
+
+    out, err = io.StringIO(), io.StringIO()
+    runner = Runner(client, Output(out, err, Format.TSV, Style()), carry_on=True)
+    outcome = runner.run(Text(chunks(), pipelined=True))
+    assert outcome.code == exits.INTERRUPTED
+    assert err.getvalue().count("57014") <= 1, err.getvalue()
+    assert summary(Outcome(done=1, failed=3, ended=True)) == "1 statement carried out, 3 failed"

@@ -120,6 +120,22 @@ def test_an_error_ends_a_pasted_script(shell: Shell) -> None:
     assert "     1\n" in shown(shell)[0]
 
 
+def test_an_error_in_a_pasted_script_leaves_its_transaction_to_the_user(shell: Shell) -> None:
+    """At the prompt nothing rolls it back, and nothing may say so."""
+    shell.run("BEGIN; PUT a 1; SELCT;")
+    assert shown(shell)[1].endswith("2 statements before it were carried out\n")
+    assert shell.prompt().endswith("* > ")
+    shell.run("COMMIT; GET a")
+    assert "(1 row)" in shown(shell)[0]
+
+
+@pytest.mark.parametrize("entry", ["help", "\\help", "\\h", "\\?", "help;", "HELP"])
+def test_every_word_for_help(shell: Shell, entry: str) -> None:
+    shell.run(entry)
+    out, err = shown(shell)
+    assert "PUT" in out and "\\timing" in out and not err
+
+
 def test_the_prompt_tells_where_we_are(shell: Shell) -> None:
     assert shell.prompt().endswith("@main > ")
     shell.run("USE shop")

@@ -109,6 +109,17 @@ def test_an_open_transaction_is_told(kvql: Kvql, tmp_path: Path) -> None:
     assert kvql("store", "--no-header", "-c", "HAS a").stdout == "a\tfalse\n"
 
 
+def test_a_commit_that_was_forgotten_is_told(kvql: Kvql, tmp_path: Path) -> None:
+    """Whoever forgot it would believe that the script was carried out."""
+    (tmp_path / "a.kvql").write_text("BEGIN;\nPUT a 1;\n")
+    done = kvql("run", "a.kvql", "store")
+    assert (done.returncode, done.stderr) == (0, "2 statements carried out, the open transaction is rolled back\n")
+    for arguments in (("-f", "a.kvql"), ("-c", "BEGIN; PUT a 1")):
+        done = kvql("store", *arguments)
+        assert (done.returncode, done.stderr) == (0, "NOTICE: the open transaction is rolled back\n")
+    assert kvql("store", "--no-header", "-c", "HAS a").stdout == "a\tfalse\n"
+
+
 def test_a_wrong_ttl_in_a_pipelined_run_is_its_own_statements_error(kvql: Kvql, tmp_path: Path) -> None:
     (tmp_path / "a.kvql").write_text("PUT a 1;\nPUT b 1 TTL 0s;\nPUT c 1;\nPUT d 1 TTL :t;\nCOUNT;\n")
     done = kvql("run", "a.kvql", ":memory:", "--continue", "--no-header")

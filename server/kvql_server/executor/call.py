@@ -69,7 +69,7 @@ class Work:
     def check(self) -> None:
         """57014 if the request was cancelled or its time is up. Called between pages and before each commit."""
         if self.cancelled:
-            raise errors.error(errors.CANCELLED, "canceling statement due to user request")
+            raise errors.cancelled()
         if time.monotonic() > self._deadline_s:
             raise overdue()
 
