@@ -146,6 +146,21 @@ def test_cancel_from_a_thread_and_from_a_signal_handler(shared: Server) -> None:
             assert con.execute("GET k1").fetchone() is not None
 
 
+def test_who_stops_reading_is_no_fault_of_the_server(shared: Server) -> None:
+    """A cursor that is closed early meets the server in the middle of a write, which nobody needs to read about."""
+    with shared.connect("shop") as con:
+        con.executemany("PUT ? ?", ((f"k{i}", "x" * 100) for i in range(100_000)))
+        for _ in range(4):
+            several = [con.execute("SHOW DATA") for _ in range(10)]
+            for rows in several:
+                rows.fetchmany(10)
+            for rows in several:
+                rows.close()
+            assert con.execute("GET k1").fetchone() is not None
+    log = shared.logs[-1].read_text()
+    assert "internal error" not in log, log[-3000:]
+
+
 def test_an_interrupt_leaves_the_connection_usable(shared: Server) -> None:
     with shared.connect("shop") as con:
         con.executemany("PUT ? ?", ((f"k{i}", i) for i in range(100_000)))

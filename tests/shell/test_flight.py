@@ -56,7 +56,7 @@ def carried_out(data: bytes, rng: random.Random, monkeypatch: pytest.MonkeyPatch
         progress = Progress(err, shown=False)
         runner = script.Runner(client, output, progress=progress)
         outcome = runner.run(script.Text(decoded(Dribble(data, rng)), "some.kvql", pipelined=True))
-        summary = script.summary(outcome, client, None)
+        summary = script.summary(outcome)
         if client.transaction_state != "none":
             client.run("ROLLBACK")
         rows = list(client.run("SELECT key, value, type, version FROM main").rows)

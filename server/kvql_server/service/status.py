@@ -118,7 +118,8 @@ def _guarded(function: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 
 async def _end(context: grpc.aio.ServicerContext[Any, Any], exception: Exception, what: str) -> NoReturn:
-    if isinstance(exception, grpc.aio.AbortError | asyncio.CancelledError):
+    # InternalError: a write to a client that has gone; gRPC knows that, and keeps quiet
+    if isinstance(exception, grpc.aio.AbortError | grpc.aio.InternalError | asyncio.CancelledError):
         raise exception
     if isinstance(exception, Error):
         await abort(context, exception)
