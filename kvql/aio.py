@@ -146,6 +146,8 @@ class Transaction(AsyncConnection):
 
     def __init__(self, client: AsyncClient) -> None:
         super().__init__(client, autocommit=True)
+        self._ending = False
+        """Whether COMMIT or ROLLBACK is on its way: what came behind it would be carried out outside."""
 
     @property
     def state(self) -> TransactionState:
@@ -166,6 +168,8 @@ class Transaction(AsyncConnection):
         if isinstance(parsed, ast.Begin | ast.Use):
             raise _refused(parsed, source)
         self._check_open()
+        ends = ends_transaction(parsed)
+        self._ending |= ends
         answered = False
         try:
             result = await self._client.run(parsed, parameters, timeout, source, key)
@@ -175,9 +179,11 @@ class Transaction(AsyncConnection):
             answered = True
             raise
         finally:
+            if ends:
+                self._ending = False
             if self.transaction_state == "none":
                 self._client.give_back()
-            elif not answered and ends_transaction(parsed):
+            elif ends and not answered:
                 self._client.give_up()
 
     async def close(self) -> None:
@@ -187,7 +193,7 @@ class Transaction(AsyncConnection):
 
     def _check_open(self) -> None:
         super()._check_open()
-        if self.transaction_state == "none":
+        if self._ending or self.transaction_state == "none":
             raise errors.InterfaceError("the transaction has ended", sqlstate=errors.NO_TRANSACTION)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from kvql import ast
+from kvql import ast, errors
 from kvql.client.base import BaseClient
 from kvql.client.drive import Drive, Loop, step
 from kvql.client.events import AsyncEvents, Events
@@ -42,6 +44,20 @@ class Client(BaseClient):
         self.shield = drive.shield if isinstance(drive, Loop) else Shield(transport.cancel)
         """Holds back what signal handlers raise; ``cancel`` inside it ends whatever statement is run in it."""
         self._loop: Loop | None = None
+        self._foreign = False
+        """Whether it belongs to the process that this one was forked off."""
+        _CLIENTS.add(self)
+
+    def _left_behind(self) -> None:
+        """In a forked child: the sockets, the log and the lock are the parent's, who goes on using them."""
+        self._foreign, self._direct = True, None
+
+    def check_open(self) -> None:
+        super().check_open()
+        if self._foreign:
+            raise errors.InterfaceError(
+                "the connection was made before this process was forked", hint="connect in each process"
+            )
 
     @classmethod
     def in_process(cls, place: str, namespace: str | None = None) -> Client:
@@ -243,7 +259,7 @@ class Client(BaseClient):
     def close(self) -> None:
         """End the connection and roll back an open transaction. Closing twice is fine."""
         with self.shield:
-            if self.closed:
+            if self.closed or self._foreign:
                 return
             self._direct = None
             try:
@@ -259,6 +275,17 @@ class Client(BaseClient):
     def __exit__(self, kind: type[BaseException] | None, e: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
+
+_CLIENTS: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for client in _CLIENTS:
+        client._left_behind()
+
+
+if hasattr(os, "register_at_fork"):  # nothing has to be looked up at every call
+    os.register_at_fork(after_in_child=_after_fork)
 
 _CONTROL: Final = (ast.Use, ast.Begin, ast.Commit, ast.Rollback)
 

@@ -50,6 +50,7 @@ class AsyncClient(BaseClient):
     def __init__(self, shared: Shared, namespace: str) -> None:
         super().__init__(shared.transport, Lane(shared.take_lane(), namespace), shared.texts)
         self._shared = shared
+        self._has_lane = True
 
     async def run(
         self,
@@ -102,8 +103,10 @@ class AsyncClient(BaseClient):
         return AsyncEvents(lambda: cast(Watched, self._transport.submit(request, apart=True)), source, self.check_open)
 
     def give_back(self) -> None:
-        """Let others have the lane; nothing is open in it."""
-        self._shared.give_back(self._lane.number)
+        """Let others have the lane; nothing is open in it. Repeatable: two transactions in one lane would be one."""
+        if self._has_lane:
+            self._has_lane = False
+            self._shared.give_back(self._lane.number)
 
     def give_up(self) -> None:
         """Let others have the lane, where it is not known what is open in it: that is rolled back."""

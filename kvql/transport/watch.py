@@ -53,6 +53,7 @@ class WatchExchange(Fetching):
         self._stopped = False
         self._failures = 0
         self._heard_s = time.monotonic()
+        """When the server was heard last; after a failure, when it was missed first."""
         self.complete = False
 
     async def result(self) -> Result:
@@ -136,7 +137,8 @@ class WatchExchange(Fetching):
                 cause = e
 
     def _lost_patience(self) -> bool:
-        return time.monotonic() - self._heard_s > PATIENCE_S
+        # without a failure yet it was not missed: whoever reads the events may have taken long over the last one
+        return self._failures > 0 and time.monotonic() - self._heard_s > PATIENCE_S
 
     async def _overcome(self, cause: Error) -> None:
         if self._failures:

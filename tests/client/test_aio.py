@@ -107,3 +107,29 @@ async def test_counters_lose_no_update(target: dict[str, Any]) -> None:
 
         await asyncio.gather(*(con.run_transaction(visit, retries=50) for _ in range(8)))
         assert (await con.execute("GET visits")).rows == [("visits", 8)]
+
+
+async def test_what_comes_behind_the_end_is_refused_and_a_lane_is_given_back_once(target: dict[str, Any]) -> None:
+    async with kvql.aio.connect(**target) as con:
+        await con.execute("PUT a 1")
+        tx = await con.transaction().__aenter__()
+        await tx.execute("UPDATE a 2")
+        commit, late = await asyncio.gather(tx.commit(), tx.execute("PUT late 1"), return_exceptions=True)
+        assert commit is None
+        assert isinstance(late, kvql.InterfaceError) and "the transaction has ended" in str(late)
+        assert (await con.execute("SHOW DATA")).rows == [("a", 2)], "nothing happened outside the transaction"
+        async with con.transaction() as one, con.transaction() as another:
+            await one.execute("PUT b 1")
+            assert (await another.execute("HAS b")).rows == [("b", False)]
+
+
+async def test_the_end_of_a_transaction_may_fail_and_be_asked_for_again(target: dict[str, Any]) -> None:
+    async with kvql.aio.connect(**target) as con:
+        tx = await con.transaction().__aenter__()
+        with pytest.raises(kvql.Error):
+            await tx.execute("GET nothing")
+        with pytest.raises(kvql.InternalError):
+            await tx.commit()
+        await tx.rollback()
+        with pytest.raises(kvql.InterfaceError):
+            await tx.execute("PUT a 1")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
+import signal
 import threading
 import time
 from pathlib import Path
@@ -15,6 +17,7 @@ import kvql
 import kvql.aio
 from kvql.client.events import Event
 from tests.client.cutting import CuttingProxy
+from tests.client.proxy import Proxy
 from tests.server.watching import Folded
 from tests.servers import ADMIN, PASSWORD, Server
 
@@ -183,5 +186,43 @@ def test_tasks_that_watch(tmp_path: Path) -> None:
 
     try:
         asyncio.run(main())
+    finally:
+        server.stop()
+
+
+def test_a_reader_who_takes_longer_than_the_patience(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long the server is tried for counts from when it was missed, not from when it was last read from."""
+    monkeypatch.setattr("kvql.transport.watch.PATIENCE_S", 1.0)
+    server = Server(tmp_path / "server", engine="memory").start()
+    proxy = Proxy(server.port)
+    try:
+        url = f"kvql://{ADMIN}@localhost:{proxy.port}/shop"
+        with kvql.connect(url, password=PASSWORD, ca=str(server.ca), autocommit=True) as connection:
+            connection.execute("PUT a 1")
+            watch = connection.watch("WATCH shop")
+            time.sleep(1.2)
+            proxy.cut()
+            with server.connect("shop") as other:
+                other.execute("PUT b 2")
+            assert watch.next(30).key == "b"  # type: ignore[union-attr]  # it comes
+    finally:
+        proxy.close()
+        server.stop()
+
+
+def test_ctrl_c_ends_the_waiting_and_not_the_watch(tmp_path: Path) -> None:
+    server = Server(tmp_path / "server", engine="memory").start()
+    try:
+        with server.connect("shop") as connection, server.connect("shop") as other:
+            connection.execute("PUT a 1")
+            watch = connection.watch("WATCH shop")
+            timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                watch.next(30)
+            timer.join()
+            assert not watch.closed
+            other.execute("PUT b 2")
+            assert watch.next(30).key == "b"  # type: ignore[union-attr]  # it comes
     finally:
         server.stop()
