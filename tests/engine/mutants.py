@@ -87,8 +87,8 @@ MUTANTS: Final = (
     Mutant("the checkpoint is not synced", "checkpoint", "Writer.finish", "self._file.sync()", "pass"),
     Mutant(
         "the folder is not synced after the checkpoint's rename", "checkpointer", "Job._write",
-        "files.rename(path + \".tmp\", path)\n            files.sync_folder(folder.path)",
-        "files.rename(path + \".tmp\", path)",
+        "files.rename(beside, path)\n            files.sync_folder(folder.path)",
+        "files.rename(beside, path)",
     ),
     Mutant(
         "the log is not flushed before a checkpoint", "checkpointer", "Job._write", "self._log.flush()", "pass",
@@ -103,11 +103,11 @@ MUTANTS: Final = (
     ),
     Mutant(
         "MANIFEST is written before the checkpoint", "checkpointer", "Job._write",
-        '            self._write_file(path + ".tmp")\n',
+        "            self._write_file(beside)\n",
         "            folder.write(msgspec.structs.replace(folder.manifest, checkpoint="
         "manifest.Checkpoint(os.path.basename(path), revision), segments=tuple("
         "s for s in folder.manifest.segments if s.number >= self._new.number)))\n"
-        '            self._write_file(path + ".tmp")\n',
+        "            self._write_file(beside)\n",
     ),
     Mutant(
         "the folder is not synced after old files went", "checkpointer", "Job._write",
@@ -117,7 +117,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "a checkpoint is not read back", "checkpointer", "Job._write",
-        "length = checkpoint.verify(files, path)", "length = self.bytes",
+        "length = checkpoint.verify(files, beside)", "length = self.bytes",
         "tests",
     ),
     # ── recovery ──────────────────────────────────────────────────────────────────────────────────────────────────

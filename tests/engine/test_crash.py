@@ -328,11 +328,11 @@ def test_a_checkpoint_is_read_back() -> None:
     engine.sync(revision)
 
     def lie(name: str, path: str) -> None:
-        if name == "rename" and path.endswith(".kvc.tmp"):
+        if name == "sync" and path.endswith(".kvc.tmp"):
             disk.names_now[path].data[50] ^= 1
 
     disk.on_call = lie
-    with pytest.raises(base.EngineError, match=r"the checkpoint failed: .*\.kvc is damaged at offset"):
+    with pytest.raises(base.EngineError, match=r"the checkpoint failed: .*\.kvc\.tmp is damaged at offset"):
         engine.checkpoint()
     abandon(engine)
     again = HashTableEngine.open("/store", files=disk.killed())

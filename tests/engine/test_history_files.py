@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from decimal import Decimal
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 
 import pytest
 from kvql_server.clock import ManualClock
+from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Put, PutRun, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, checkpoint
 from kvql_server.engines.hashtable.files import OsFiles
 from kvql_server.tools.check_checkpoint import CheckpointCheck
 
 from kvql.values import Json
+from tests.engine.disk import Disk
 from tests.engine.history_conformance import SECOND, RandomStore, past, state_at
 
 
@@ -205,3 +208,53 @@ async def test_verify_reads_history_too(tmp_path: Path) -> None:
     (name,) = [name for name in os.listdir(tmp_path) if name.endswith(".kvc")]
     check = CheckpointCheck(OsFiles(), str(tmp_path), name)
     assert check.finding is None and check.steps == 45 and "45 steps of history" in check.line().what
+
+
+@pytest.mark.parametrize("call", ["write", "sync", "read", "rename", "sync_folder"])
+async def test_a_checkpoint_that_only_drops_history_and_fails(call: str) -> None:
+    """It has the revision, and so the name, of the one that MANIFEST names: that must outlive the failure."""
+    clock, disk = ManualClock(), Disk()
+    engine = HashTableEngine.open("/d", clock=clock, files=disk)
+    engine.keep_history("a", 60 * SECOND, 1 << 20)
+    await commit(engine, Put("a", "k", 1))
+    await commit(engine, Put("a", "k", 2))
+    engine.checkpoint()
+    clock.advance(61)
+    engine.tick()
+    renamed = False
+
+    def fail(name: str, path: str) -> None:
+        nonlocal renamed
+        renamed = renamed or (name == "rename" and ".kvc" in path)
+        if name == call and (".kvc.tmp" in path or (renamed and name == "sync_folder")):
+            raise OSError(errno.ENOSPC, "no space left on device", path)
+
+    disk.on_call = fail
+    with pytest.raises(base.EngineError, match="no space left"):
+        engine.checkpoint()
+    engine = HashTableEngine.open("/d", clock=clock, files=disk.killed())
+    assert (await state_at(engine, 2))["k"][0] == 2
+    engine.close_now()
+
+
+async def test_a_checkpoint_that_only_drops_history_is_tried_again() -> None:
+    clock, disk = ManualClock(), Disk()
+    engine = HashTableEngine.open("/d", clock=clock, files=disk)
+    engine.keep_history("a", 60 * SECOND, 1 << 20)
+    await commit(engine, Put("a", "k", "OLDMARK"))
+    await commit(engine, Put("a", "k", 2))
+    engine.checkpoint()
+    clock.advance(61)
+    engine.tick()
+
+    def fail(name: str, path: str) -> None:
+        if name == "write" and ".kvc" in path:
+            raise OSError(errno.ENOSPC, "no space left on device", path)
+
+    disk.on_call = fail
+    with pytest.raises(base.EngineError, match="no space left"):
+        engine.checkpoint()
+    disk.killed()
+    engine.checkpoint()
+    assert not any(b"OLDMARK" in inode.data for inode in disk.names_now.values())
+    engine.close_now()

@@ -1,7 +1,7 @@
 """Writing a checkpoint while the store is in use, in four steps, two of them in a thread.
 
 prepare (thread): a new log segment, known to MANIFEST; begin (engine's thread): from here on commits go to it, and a
-snapshot is taken; write (thread): the checkpoint beside the live files, synced, renamed, read back, and only then
+snapshot is taken; write (thread): the checkpoint beside the live files, synced, read back, renamed, and only then
 named by MANIFEST, and only then are old files removed; finish (engine's thread): the snapshot is closed.
 
 Whatever fails, the old checkpoint and all segments are still there, and the next attempt starts from them.
@@ -88,6 +88,8 @@ class Job:
         self._kept: list[checkpoint_history.Kept] = []
         self._cancelled = False
         self.error: str | None = None
+        self.trimmed = 0
+        """How often history had been forgotten when it began: what the file lacks of it."""
         self.pairs = 0
         self.bytes = 0
 
@@ -118,17 +120,18 @@ class Job:
         folder, files = self._folder, self._folder.files
         revision = self._snapshot.revision
         path = checkpoint.path_of(folder.path, revision)
+        beside = path + ".tmp"
         try:
-            self._write_file(path + ".tmp")
-            files.rename(path + ".tmp", path)
-            files.sync_folder(folder.path)
-            length = checkpoint.verify(files, path)
+            self._write_file(beside)
+            length = checkpoint.verify(files, beside)
             if length != self.bytes:
-                raise base.Corrupted(f"{path} has {length} bytes instead of {self.bytes}")
+                raise base.Corrupted(f"{beside} has {length} bytes instead of {self.bytes}")
+            # over the live one where only history ended since: it holds the same pairs, and must outlive a failure
+            files.rename(beside, path)
+            files.sync_folder(folder.path)
         except BaseException:
-            for leftover in (path + ".tmp", path):
-                with contextlib.suppress(OSError):
-                    files.remove(leftover)
+            with contextlib.suppress(OSError):
+                files.remove(beside)
             raise
         before = folder.manifest
         kept = tuple(segment for segment in before.segments if segment.number >= self._new.number)

@@ -386,7 +386,7 @@ class HashTableEngine:
             now = self._clock.now()
             self._expire_all(now)
             job.begin(self._store.newest(now), now)
-            self._trimmed = self._store.trimmed
+            job.trimmed = self._store.trimmed
             if self._mode != "always":
                 self._reserve_in_new_segment()
 
@@ -405,7 +405,7 @@ class HashTableEngine:
             self._store.forget_rings(job.revision)
             self._last_checkpoint = now
             self._next_checkpoint = now + self._interval
-            self._checkpointed = job.revision
+            self._checkpointed, self._trimmed = job.revision, job.trimmed
         else:
             self._next_checkpoint = now + min(self._interval, round(RETRY_S * 1_000_000))
 
