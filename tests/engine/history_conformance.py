@@ -173,8 +173,22 @@ class HistoryConformance:
         for time, revision in at:
             assert engine.revision_at("a", time) == revision
             assert engine.revision_at("a", time + 9 * SECOND) == revision
-        with pytest.raises(base.Compacted):
-            engine.revision_at("a", at[0][0] - 10 * SECOND)
+        earlier = engine.revision_at("a", at[0][0] - 10 * SECOND)
+        assert earlier < at[0][1] and await state_at(engine, earlier) == {}, "there was nothing before the first change"
+
+    async def test_a_namespace_has_a_past_before_its_first_change(self, engine: Any, clock: ManualClock) -> None:
+        (first,) = await engine.commit_many([Transaction((), [Put("b", "k", 1)])])
+        engine.keep_history("a", 3600 * SECOND, 1 << 20)
+        watching = engine.watch("a", first)
+        waiting = asyncio.ensure_future(anext(watching))
+        await asyncio.sleep(0)
+        (second,) = await engine.commit_many([Transaction((), [Put("b", "k", 2)])])
+        assert await state_at(engine, first) == await state_at(engine, second) == {}
+        (third,) = await engine.commit_many([Transaction((), [Put("a", "k", 1)])])
+        await engine.synced(third)
+        assert await state_at(engine, first) == await state_at(engine, second) == {}
+        assert (await asyncio.wait_for(waiting, 5)).revision == third
+        await watching.aclose()
 
     async def test_history_ends_with_its_time(self, engine: Any, clock: ManualClock) -> None:
         engine.keep_history("a", 60 * SECOND, 1 << 20)

@@ -88,6 +88,68 @@ async def test_a_watcher_resumes_where_it_was_in_the_process_before(tmp_path: Pa
     engine.close_now()
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_every_moment_can_be_read_after_openings(tmp_path: Path, seed: int) -> None:
+    """First puts are not in the files, and yet the last change before a moment may be one."""
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    store = RandomStore(engine, clock, seed)
+    for part in range(4):
+        for number in range(8):
+            await store.step()
+            clock.advance(1)
+            await commit(engine, Put("a", f"new{part}.{number}", number))
+            await store.note()
+        if part % 2:
+            engine.checkpoint()
+        engine = store.engine = reopen(engine, clock, tmp_path)
+        last = {time: revision for revision, time in sorted(store.times.items())}
+        for time, revision in last.items():
+            told = engine.revision_at("a", time)
+            assert told <= revision and await state_at(engine, told) == store.states[revision]
+        assert await state_at(engine, engine.revision_at("a", min(store.times.values()) - 1)) == {}
+    engine.close_now()
+
+
+async def test_an_empty_namespace_has_a_past_too(tmp_path: Path) -> None:
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    begun = clock.now()
+    for number in range(3):
+        engine.keep_history("a", 3600 * SECOND, 1 << 20)
+        clock.advance(1)
+        revision = await commit(engine, Put("b", "k", number))
+        if number == 1:
+            engine.checkpoint()
+        engine = reopen(engine, clock, tmp_path)
+    engine.keep_history("a", 3600 * SECOND, 1 << 20)
+    await commit(engine, Put("a", "k", 1))
+    for earlier in range(1, revision + 1):
+        assert await state_at(engine, earlier) == {}
+    assert await state_at(engine, engine.revision_at("a", begun)) == {}
+    engine.close_now()
+
+
+async def test_a_watcher_of_a_table_that_was_truncated_whole(tmp_path: Path) -> None:
+    """It resumes before puts that the table told of which is gone."""
+    clock = ManualClock()
+    engine = HashTableEngine.open(tmp_path, clock=clock)
+    engine.keep_history("a", 3600 * SECOND, 1 << 30)
+    assert await engine.commit_puts(PutRun("a", [f"k{n}" for n in range(70_000)], list(range(70_000)))) == 1
+    engine.checkpoint()
+    engine = reopen(engine, clock, tmp_path)
+    engine.keep_history("a", 3600 * SECOND, 1 << 30)
+    cleared = await commit(engine, Clear("a"))
+    await engine.synced(cleared)
+    puts = 0
+    async for told in engine.watch("a", 0):
+        if told.revision == cleared:
+            break
+        puts += len(list(told.changes))
+    assert puts == 70_000
+    engine.close_now()
+
+
 async def test_an_opening_keeps_what_it_will_be_told_to_keep(tmp_path: Path) -> None:
     """More than the default: it must not go before the first tick, when the settings are known."""
     clock = ManualClock()
@@ -184,6 +246,8 @@ async def test_without_history_the_next_checkpoint_drops_it(tmp_path: Path) -> N
 async def test_a_checkpoint_of_the_release_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Format 1 had neither history nor journals: it is read, and history begins there."""
     clock = ManualClock()
+    begun = clock.now()
+    clock.advance(1)
     engine = HashTableEngine.open(tmp_path, clock=clock)
     await commit(engine, Put("a", "k", 1))
     revision = await commit(engine, Put("a", "k", 2))
@@ -192,8 +256,12 @@ async def test_a_checkpoint_of_the_release_before(tmp_path: Path, monkeypatch: p
         older.setattr("kvql_server.engines.hashtable.checkpointer.Job._write_history", lambda self, writer: None)
         engine.checkpoint()
     engine = reopen(engine, clock, tmp_path)
-    assert engine.oldest("a") == revision
+    assert engine.oldest("a") == engine.oldest("unknown") == revision
     await commit(engine, Put("a", "k", 3))
+    await commit(engine, Put("unknown", "k", 3))
+    assert engine.oldest("a") == engine.oldest("unknown") == revision
+    with pytest.raises(base.Compacted):
+        engine.revision_at("unknown", begun)
     assert (await state_at(engine, revision))["k"][0] == 2
     engine.close_now()
 

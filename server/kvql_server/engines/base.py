@@ -353,7 +353,8 @@ class Engine(Protocol):
         """The oldest revision that a snapshot can show of the namespace; the newest one if no history is kept."""
 
     def revision_at(self, namespace: str, time: int) -> int:
-        """The revision of the namespace's last change at or before ``time``; ``Compacted`` if that is not known."""
+        """The revision of the namespace's last change at or before ``time``, or one before its first; ``Compacted`` if
+        that is not known."""
 
     async def commit_many(self, transactions: Sequence[Transaction]) -> list[CommitOutcome]:
         """Carry out each in turn, each seeing those before it, with fates of their own; see ``synced``.

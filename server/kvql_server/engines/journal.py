@@ -115,19 +115,19 @@ class Journal:
         "namespace", "newest", "on_change", "trimmed",
     )  # fmt: skip
 
-    def __init__(self, namespace: str, floor: int) -> None:
+    def __init__(self, namespace: str, floor: int = 0, floor_time: int | None = None) -> None:
         self.namespace = namespace
         self.floor = floor
         """All that happened after this revision is here."""
-        self.floor_time: int | None = None
-        """The time up to which changes may be missing; None: the first one here is the namespace's first."""
+        self.floor_time = floor_time
+        """The time up to which changes may be missing; None: nothing happened before the first one here."""
         self.keep_us = base.HISTORY_US
         self.bytes = 0
         self.newest = floor
         """The revision of the last change."""
-        self.implied: Callable[[int, int], list[Step]] | None = None
+        self.implied: Callable[[int, int], Iterable[tuple[str, Any]]] | None = None
         self.implied_until = 0
-        """First puts up to this revision are not here: ``implied(after, until)`` finds them."""
+        """First puts up to this revision are not here: ``implied(after, until)`` finds (key, state), in no order."""
         self.on_change: Callable[[], None] | None = None
         """Called after every change while somebody watches."""
         self.trimmed = 0
@@ -136,8 +136,13 @@ class Journal:
         self._start = 0  # of what is left in ``_records``; those before it are cut off in portions
         self._limit = base.HISTORY_BYTES
 
-    def __len__(self) -> int:
-        return len(self._records) - self._start
+    def figures(self, now: int, revision: int) -> dict[str, int | None]:
+        """For operators: what this costs, and how far it reaches back; a run or a sweep counts as one change."""
+        oldest = self.oldest(now, revision)
+        return {
+            "changes": len(self._records) - self._start, "bytes": self.bytes, "oldest_revision": oldest,
+            "oldest_time": self.floor_time,
+        }  # fmt: skip
 
     # ── adding ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -228,22 +233,26 @@ class Journal:
         return self.floor
 
     def revision_at(self, time: int, now: int, revision: int) -> int:
-        """The revision of the last change at or before ``time``; :class:`base.Compacted`."""
+        """The revision of the last change at or before ``time``, or one before the first; :class:`base.Compacted`."""
         oldest = self.oldest(now, revision)
-        records, start = self._records, self._start
         if self.keep_us:
-            floor_time = self.floor_time
-            if floor_time is None and start < len(records):
-                floor_time = records[start].meta.time - 1
-            if floor_time is None or time >= floor_time:
-                at = bisect_right(records, time, lo=start, key=lambda record: record.meta.time)
-                return records[at - 1].revision if at > start else oldest
+            if self.floor_time is None or time >= self.floor_time:
+                at = bisect_right(self._records, time, lo=self._start, key=lambda record: record.meta.time)
+                last = self._records[at - 1].revision if at > self._start else self.floor
+                return max(last, self._last_implied(last, time))
         elif time >= now:
             return revision
         raise base.Compacted(
             f"the state at that time has been compacted: the history of namespace {self.namespace} begins at "
             f"revision {oldest}", oldest,
         )  # fmt: skip
+
+    def _last_implied(self, after: int, time: int) -> int:
+        """The revision of the last first put after ``after``, and not after ``time``, that is not here; 0 for none."""
+        if self.implied is None or after >= self.implied_until:
+            return 0
+        found = self.implied(after, self.implied_until)
+        return max((state.revision for _, state in found if state.meta.time <= time), default=0)
 
     def records(self, after: int, until: int) -> list[Record]:
         """Those with a change after ``after`` and none after ``until``, oldest first; a run is not cut."""
@@ -307,8 +316,11 @@ class Journal:
         assert self.implied is not None
         here = self._records[self._start :]
         known = {(record.revision, record.key) for record in here if type(record) is Step}
-        found = self.implied(self.floor, self.implied_until)
-        steps = [step for step in found if (step.revision, step.key) not in known]
+        steps = [
+            Step(state.revision, state.meta, key, state, None)
+            for key, state in self.implied(self.floor, self.implied_until)
+            if (state.revision, key) not in known
+        ]
         self.implied = None
         self._records = sorted(here + steps, key=_revision)  # type: ignore[operator]  # steps are records
         self._start = 0

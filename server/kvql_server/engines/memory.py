@@ -49,13 +49,13 @@ States: TypeAlias = list[tuple[int, WholeEntry | Gone]]
 class _Namespace:
     """The keys of a namespace and their states."""
 
-    def __init__(self, forgotten: int, journal: Journal) -> None:
+    def __init__(self, journal: Journal) -> None:
         self.journal = journal
         self.states: dict[str, States] = {}
         self.tombstones = 0
         self.tombstones_max = TOMBSTONES_MAX
-        self.forgotten = forgotten  # deletions up to this revision may have been forgotten
-        self.changed = forgotten
+        self.forgotten = 0  # deletions up to this revision may have been forgotten
+        self.changed = 0
         self._sorted: list[str] | None = []
 
     def current(self, key: str) -> WholeEntry | None:
@@ -223,7 +223,7 @@ class MemoryEngine:
     def _journal(self, namespace: str) -> Journal:
         journal = self._journals.get(namespace)
         if journal is None:
-            journal = self._journals[namespace] = Journal(namespace, self._revision)
+            journal = self._journals[namespace] = Journal(namespace)
             if namespace == base.SYSTEM_NAMESPACE:
                 journal.keep(0, 0)
         return journal
@@ -232,13 +232,11 @@ class MemoryEngine:
         self._journal(namespace).keep(keep_us, bytes_max)
 
     def oldest(self, namespace: str) -> int:
-        journal = self._journals.get(namespace)
-        return 0 if journal is None else journal.oldest(self._clock.now(), self._revision)
+        return self._journal(namespace).oldest(self._clock.now(), self._revision)
 
     def revision_at(self, namespace: str, time: int) -> int:
         self._check()
-        journal = self._journals.get(namespace)
-        return self._revision if journal is None else journal.revision_at(time, self._clock.now(), self._revision)
+        return self._journal(namespace).revision_at(time, self._clock.now(), self._revision)
 
     def release(self, revision: int) -> None:
         """One snapshot of ``revision`` is closed."""
@@ -301,8 +299,7 @@ class MemoryEngine:
         for write in writes:
             space = self.namespaces.get(write.namespace)
             if space is None:
-                journal = self._journals.get(write.namespace) or self._journal_before(write.namespace)
-                space = self.namespaces[write.namespace] = _Namespace(self._revision - 1, journal)
+                space = self.namespaces[write.namespace] = _Namespace(self._journal(write.namespace))
             gone = Gone(self._revision, meta.time, meta.user, meta.comment, expired)
             if isinstance(write, Clear):
                 live = [key for key, states in space.states.items() if isinstance(states[-1][1], WholeEntry)]
@@ -320,12 +317,6 @@ class MemoryEngine:
             entry = self.namespaces[namespace].current(key)
             if entry is not None or previous is not None:
                 self._journals[namespace].add(Step(self._revision, meta, key, entry, previous, expired))
-
-    def _journal_before(self, namespace: str) -> Journal:
-        """A journal that begins with the commit that is being applied."""
-        journal = self._journal(namespace)
-        journal.floor = self._revision - 1
-        return journal
 
     def _entry(self, space: _Namespace, put: Put, meta: _Meta) -> WholeEntry:
         old = space.current(put.key)
@@ -402,9 +393,9 @@ class MemoryEngine:
             "pairs": live,
             "open_snapshots": sum(self._open.values()),
             "history": {
-                name: {"changes": len(j), "bytes": j.bytes, "oldest_revision": j.floor, "oldest_time": j.floor_time}
-                for name, j in self._journals.items()
-                if j.keep_us and name != base.SYSTEM_NAMESPACE
+                name: journal.figures(self._clock.now(), self._revision)
+                for name, journal in self._journals.items()
+                if journal.keep_us and name != base.SYSTEM_NAMESPACE
             },
             "failed": None,
         }

@@ -243,6 +243,7 @@ def load(files: Reader, path: str, store: Store) -> Header:
     try:
         header, crc = read_header(file, path)
         store.revision = header.revision
+        store.unknown = (header.revision, header.time)  # unless the file has journals
         past = Past()
         for block in read_blocks(file, path, crc):
             try:

@@ -182,6 +182,7 @@ class Past:
             journal.newest = max(journal.newest, row.floor)
             if row.floor < revision:
                 journal.implied, journal.implied_until = partial(store.first_puts, row.namespace), revision
+        store.unknown = (0, None)  # every namespace in which anything happened has a row
         if self._steps:
             raise ValueError(f"there is history of namespace {next(iter(self._steps))}, and no journal")
 

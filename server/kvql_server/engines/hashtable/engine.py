@@ -136,15 +136,11 @@ class HashTableEngine:
             self._store.journal(namespace).keep(keep_us, bytes_max)
 
     def oldest(self, namespace: str) -> int:
-        store = self._store
-        journal = store.journals.get(namespace)
-        return 0 if journal is None else journal.oldest(self._clock.now(), store.revision)
+        return self._store.journal_of(namespace).oldest(self._clock.now(), self._store.revision)
 
     def revision_at(self, namespace: str, time: int) -> int:
         self._check()
-        store = self._store
-        journal = store.journals.get(namespace)
-        return store.revision if journal is None else journal.revision_at(time, self._clock.now(), store.revision)
+        return self._store.journal_of(namespace).revision_at(time, self._clock.now(), self._store.revision)
 
     @property
     def store_id(self) -> str:

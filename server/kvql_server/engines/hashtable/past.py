@@ -44,17 +44,14 @@ class PastSnapshot:
         """What the keys that changed since were then, at least of those that are ``wanted``."""
         known = self._undo.get(namespace)
         if known is None:
-            records = []
-            journal = self._store.journals.get(namespace)
-            if journal is not None:
-                oldest = journal.oldest(self._now, self._store.revision)
-                if self.revision < oldest:
-                    raise base.Compacted(
-                        f"revision {self.revision} has been compacted: the history of namespace {namespace} begins at "
-                        f"revision {oldest}", oldest,
-                    )  # fmt: skip
-                records = journal.records(self.revision, self.newest.revision)
-            known = undo(records, wanted)
+            journal = self._store.journal_of(namespace)
+            oldest = journal.oldest(self._now, self._store.revision)
+            if self.revision < oldest:
+                raise base.Compacted(
+                    f"revision {self.revision} has been compacted: the history of namespace {namespace} begins at "
+                    f"revision {oldest}", oldest,
+                )  # fmt: skip
+            known = undo(journal.records(self.revision, self.newest.revision), wanted)
             if wanted is None:
                 self._undo[namespace] = known
         return known

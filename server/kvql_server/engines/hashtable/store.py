@@ -7,9 +7,9 @@ Everything here is immediate and knows no files; recovery replays into it, the e
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import repeat
+from itertools import chain, repeat
 from typing import Any, Final
 
 from kvql.values import Json, encoded_size
@@ -53,6 +53,9 @@ class Store:
         self.revision = 0
         self.opened = 0
         """The revision at which this process took over: nothing is known of removals before it."""
+        self.unknown: tuple[int, int | None] = (0, None)
+        """The revision and the time up to which nobody knows what happened in namespaces without a journal: of a
+        checkpoint that had no journals. Otherwise nothing did."""
         self.readers = Readers(self._discard_table)
         self.wheel = ExpiryWheel()
         self.journals: dict[str, Journal] = {}
@@ -203,25 +206,33 @@ class Store:
         """The namespace's journal, made if there is none."""
         journal = self.journals.get(namespace)
         if journal is None:
-            journal = self.journals[namespace] = Journal(namespace, self.revision)
+            journal = self.journals[namespace] = self.journal_of(namespace)
             if namespace == base.SYSTEM_NAMESPACE:
                 journal.keep(0, 0)
             elif self.unsettled:
                 journal.keep_all()
         return journal
 
-    def first_puts(self, namespace: str, after: int, until: int) -> list[Step]:
-        """Of pairs in their first state, and of such that were in it until a step that the journal has: the puts whose
-        revision is after ``after`` and not after ``until``, in no order."""
-        table, journal = self.tables.get(namespace), self.journals[namespace]
-        found = [(step.key, step.previous) for step in journal.records(after, self.revision) if type(step) is Step]
-        if table is not None:
-            found += table.entries.items()
-        return [
-            Step(entry.revision, entry.meta, key, entry, None)
-            for key, entry in found
+    def journal_of(self, namespace: str) -> Journal:
+        """The namespace's journal; one of its own, that tells of nothing, where nothing has happened yet."""
+        journal = self.journals.get(namespace)
+        return Journal(namespace, *self.unknown) if journal is None else journal
+
+    def first_puts(self, namespace: str, after: int, until: int) -> Iterator[tuple[str, Entry]]:
+        """Keys and states of pairs in their first state, and of such that were in it until something that the journal
+        has, in no order: those whose revision is after ``after`` and not after ``until``."""
+        table = self.tables.get(namespace)
+        found: list[Iterable[tuple[str, Entry | None]]] = [] if table is None else [table.entries.items()]
+        for record in self.journals[namespace].records(after, self.revision):
+            if type(record) is Step:
+                found.append(((record.key, record.previous),))
+            elif type(record) is Sweep:
+                found.append(record.states())
+        return (
+            (key, entry)
+            for key, entry in chain.from_iterable(found)
             if type(entry) is Entry and after < entry.revision <= until
-        ]
+        )
 
     def put(
         self, table: Table, key: str, value: Any, expires_at: int | None, meta: Meta, revision: int
@@ -358,11 +369,7 @@ class Store:
         """For operators: what the history of each namespace costs, and how far it reaches back."""
         for name, journal in self.journals.items():
             if name != base.SYSTEM_NAMESPACE and journal.keep_us:
-                oldest = journal.oldest(now, self.revision)
-                yield name, {
-                    "changes": len(journal), "bytes": journal.bytes, "oldest_revision": oldest,
-                    "oldest_time": journal.floor_time,
-                }  # fmt: skip
+                yield name, journal.figures(now, self.revision)
 
     def newest(self, now: int) -> Snapshot:
         """A snapshot of the newest state, as at ``now``."""
