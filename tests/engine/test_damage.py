@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import random
 import shutil
@@ -17,12 +18,13 @@ import msgspec
 import pytest
 from kvql_server.clock import ManualClock
 from kvql_server.engines import base
-from kvql_server.engines.base import Clear, Delete, Put, Transaction
+from kvql_server.engines.base import Absent, Clear, Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, record
 from kvql_server.engines.hashtable.files import OsFiles
 from kvql_server.tools.examine import examine
 
 from kvql.values import Json
+from tests.engine.disk import Disk
 from tests.stores import RECORDS, abandon, commit, ends, expected, log_of, state_of, step
 
 
@@ -198,6 +200,35 @@ def test_files_are_their_owners_only(tmp_path: Path) -> None:
         os.umask(old)
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in (tmp_path / "new").iterdir())
+
+
+def test_only_what_is_carried_out_counts_for_max_bytes() -> None:
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk, max_bytes=5000)
+    commit(engine, Put("a", "k", 1))
+    before = engine.status()["memory_bytes"]
+    for n in range(100):
+        refused = Transaction((Absent("a", "k"),), [Put("a", f"new{n}", "x")])
+        (outcome,) = step(engine.commit_many([refused]))
+        assert isinstance(outcome, base.Conflict)
+    assert engine.status()["memory_bytes"] == before
+
+    def full(name: str, path: str) -> None:
+        if name == "allocate":
+            raise OSError(errno.ENOSPC, "no space left on device", path)
+
+    disk.on_call = full
+    with pytest.raises(base.StoreFull, match="no space left"):
+        for _ in range(10_000):
+            commit(engine, Put("a", "k", "x" * 1000))
+    held = engine.status()["memory_bytes"]
+    for n in range(10):
+        with pytest.raises(base.StoreFull, match="no space left"):
+            commit(engine, Put("a", f"new{n}", "x" * 1000))
+    with pytest.raises(base.StoreFull, match="no space left"):
+        step(engine.commit_puts(base.PutRun("a", ["n"], ["x" * 1000])))
+    assert engine.status()["memory_bytes"] == held
+    engine.close_now()
 
 
 def test_max_bytes_refuses_and_recovers(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
-from itertools import repeat
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import chain, repeat
 from typing import Any, Final
 from zlib import crc32
 
@@ -172,7 +172,7 @@ class HashTableEngine:
                 self._expire(due, transactions)
             payloads = record.encode_transactions(transactions)
             if self._max_bytes is not None:
-                self._check_memory(transactions)
+                self._check_memory(chain.from_iterable(transaction.writes for transaction in transactions))
             size = sum(map(len, payloads)) + record.RECORD_EXTRA_BYTES * len(payloads)
             self._reserve(size, len(payloads))
             try:
@@ -195,7 +195,7 @@ class HashTableEngine:
                 return None
             payloads = record.encode_puts(run)
             if self._max_bytes is not None:
-                self._check_memory([base.Transaction((), list(map(Put, repeat(run.namespace), run.keys, run.values)))])
+                self._check_memory(map(Put, repeat(run.namespace), run.keys, run.values))
             size = sum(len(payload) + record.RECORD_EXTRA_BYTES for payload, _ in payloads)
             self._reserve(size, len(run.keys))
             first, log = store.revision + 1, self._log
@@ -208,6 +208,8 @@ class HashTableEngine:
                     data += made
                     revision += size
                 store.apply_puts(run, Meta(now, run.user, run.comment), first)
+                if self._max_bytes is not None:
+                    self._bytes += sum(map(pair_bytes, run.keys, run.values))
                 log.crc = crc
                 log.append(data, store.revision)
                 self._after_append()
@@ -221,7 +223,8 @@ class HashTableEngine:
         revision, crc, durable = store.revision, log.crc, log.synced_revision
         # the inner loop of every load: 2,000 commits at a time, so what is the same for all of them is done once
         prefix, pack_rest, pack_crc = record.prefix(record.COMMIT, log.epoch), record.pack_rest, record.pack_crc
-        prefix_crc, broken, apply = crc32(prefix), store.broken, store.apply
+        prefix_crc, broken = crc32(prefix), store.broken
+        apply = store.apply if self._max_bytes is None else self._apply_counted
         parts: list[bytes] = []
         outcomes: list[CommitOutcome] = []
         meta = Meta(now, "", "")
@@ -274,15 +277,19 @@ class HashTableEngine:
         self._log.flush()
         self._reserved = until
 
-    def _check_memory(self, transactions: Sequence[base.Transaction]) -> None:
+    def _check_memory(self, writes: Iterable[base.Write]) -> None:
+        """Refuse ``writes`` if all of them together are too much; what is carried out of them is counted then."""
         assert self._max_bytes is not None
-        grown = sum(growth(self._store, transactions))
+        grown = sum(growth(self._store, writes))
         if grown > 0 and self._bytes + grown > self._max_bytes:
             raise base.StoreFull(
                 f"the store holds about {self._bytes:,} bytes and may hold {self._max_bytes:,} (max_bytes); "
                 "delete something, or raise the limit"
             )
-        self._bytes += grown
+
+    def _apply_counted(self, writes: Sequence[base.Write], meta: Meta, revision: int) -> None:
+        self._bytes += sum(growth(self._store, writes))
+        self._store.apply(writes, meta, revision)
 
     # ── expiry ────────────────────────────────────────────────────────────────────────────────────────────────
 

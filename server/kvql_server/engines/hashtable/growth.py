@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Put
@@ -10,11 +10,11 @@ from kvql_server.engines.hashtable.entries import Tombstone
 from kvql_server.engines.hashtable.store import Store, pair_bytes
 
 
-def growth(store: Store, transactions: Sequence[base.Transaction]) -> Iterator[int]:
-    """Bytes that each write adds to the tables; a key may be written several times."""
+def growth(store: Store, writes: Iterable[base.Write]) -> Iterator[int]:
+    """Bytes that each of ``writes`` would add to the tables now; a key may be written several times."""
     met: dict[tuple[str, str], int] = {}  # what the pair takes by then
     cleared: set[str] = set()
-    for write in (write for transaction in transactions for write in transaction.writes):
+    for write in writes:
         table = store.tables.get(write.namespace)
         if isinstance(write, Clear):
             if table is not None and write.namespace not in cleared:
