@@ -149,6 +149,28 @@ class Conformance:
         assert isinstance(outcome, int) is holds
         snapshot.close()
 
+    @pytest.mark.parametrize("count", [3, 70_000])
+    async def test_what_was_absent_all_the_time_is_unchanged(self, engine: Any, count: int) -> None:
+        """Also where the whole namespace was emptied, or more keys went than anybody remembers one by one."""
+        keys = [f"k{n:05}" for n in range(count)]
+        await self.commit(engine, *[Put("a", key, 1) for key in keys])
+        snapshot = engine.snapshot()
+        seen = snapshot.revision
+        await self.commit(engine, Clear("a"))
+        await self.commit(engine, Put("a", "later", 1), *[Put("a", key, 2) for key in keys])
+        await self.commit(engine, *[Delete("a", key) for key in keys])
+        held = [
+            Absent("a", "x", seen), RangeUnchanged("a", "x", None, seen), RangeUnchanged("a", "", "k", seen),
+            RangeUnchanged("a", "k00001x", "k00002", seen), Absent("a", "k00001x", seen),
+        ]  # fmt: skip
+        assert isinstance(await self.commit(engine, guards=held), int)
+        for broken in (
+            Absent("a", "k00001", seen), RangeUnchanged("a", "k00002", "k00003", seen), Absent("a", "later", seen),
+            RangeUnchanged("a", "l", "m", seen),
+        ):  # fmt: skip
+            assert await self.commit(engine, guards=[*held, broken, held[0]]) == Conflict(broken, len(held))
+        snapshot.close()
+
     async def test_range_unchanged_sees_expiry(self, engine: Any, clock: ManualClock) -> None:
         await self.commit(engine, Put("a", "k", 1, clock.now() + 1_000_000))
         snapshot = engine.snapshot()

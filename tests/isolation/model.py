@@ -52,8 +52,6 @@ class Model:
         self.born: dict[str, int] = {}
         self.changed: dict[str, dict[str, int]] = {}
         """By namespace and key: the number of the commit that last changed it, removal and expiry included."""
-        self.cleared: dict[str, int] = {}
-        """The commit that last truncated a namespace."""
         self.commits = 0
 
     def create(self, space: str, ttl: int | None) -> None:
@@ -182,20 +180,12 @@ class Transaction:
             )
         )
 
-    def may_conflict(self) -> bool:
-        """A key that was absent all the time counts as changed where others truncated its namespace: the hash tables
-        do not remember which keys went then."""
-        return self.writes_something and any(
-            self.model.cleared.get(space, 0) > self.commits for space, _ in self.keys_read | self.ranges_read
-        )
-
     def commit(self, revision: int) -> None:
         """Carry out the writes on what is there now."""
         model = self.model
         model.expire()
         model.commits += 1
         for space in self.cleared:
-            model.cleared[space] = model.commits
             for key in model.spaces[space]:
                 model.changed[space][key] = model.commits
             model.spaces[space].clear()

@@ -72,11 +72,12 @@ class Puts(msgspec.Struct, frozen=True, gc=False):
 
 class Sweep(msgspec.Struct, frozen=True):
     """All pairs of a namespace went at once, but for those in ``kept``, which have steps of their own. ``pairs`` gives
-    (key, state) of them; ``forget`` is called when the record goes."""
+    (key, state) of them, ``holds`` whether there was one in [start, end); ``forget`` is called when the record goes."""
 
     revision: int
     meta: Any
     pairs: Callable[[], Iterator[tuple[str, Any]]]
+    holds: Callable[[str, str | None], bool]
     kept: frozenset[str]
     bytes: int
     forget: Callable[[], None]
@@ -268,12 +269,15 @@ class Journal:
                 if record.key >= start and (end is None or record.key < end):
                     return True
             elif type(record) is Puts:
-                fresh = record.keys[max(0, len(record.keys) - (record.revision - after)) :]
-                if any(key >= start and (end is None or key < end) for key in fresh):
+                if any(key >= start and (end is None or key < end) for key in _keys_after(record, after)):
                     return True
-            elif any(key >= start and (end is None or key < end) for key, _ in record.states()):  # type: ignore[union-attr]  # it is a Sweep
+            elif record.holds(start, end):  # type: ignore[union-attr]  # it is a Sweep
                 return True
         return False
+
+    def changed_keys(self, after: int) -> ChangedKeys:
+        """Those that changed after ``after``, which is not before the floor: to ask for many."""
+        return ChangedKeys(self.records(after, self.newest), after)
 
     def commits(self, after: int, until: int) -> list[base.Commit]:
         """The next commits after ``after`` and up to ``until``, oldest first, in portions; none is cut.
@@ -329,6 +333,31 @@ class Journal:
 
 _NOTHING: Final = Puts(0, None, (), ())
 """Stands where a forgotten record stood, until the list is cut."""
+
+
+def _keys_after(run: Puts, after: int) -> Sequence[str]:
+    """Those of its keys whose puts came after ``after``."""
+    return run.keys[max(0, len(run.keys) - (run.revision - after)) :]
+
+
+class ChangedKeys:
+    """The keys that ``records`` changed after a revision; those of a sweep are looked up where they were."""
+
+    __slots__ = ("_keys", "_sweeps")
+
+    def __init__(self, records: Sequence[Record], after: int) -> None:
+        self._keys: set[str] = set()
+        self._sweeps: list[Sweep] = []
+        for record in records:
+            if type(record) is Step:
+                self._keys.add(record.key)
+            elif type(record) is Puts:
+                self._keys.update(_keys_after(record, after))
+            else:
+                self._sweeps.append(record)  # type: ignore[arg-type]  # it is a Sweep
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._keys or any(sweep.holds(key, key + "\0") for sweep in self._sweeps)
 
 
 def _puts(run: Puts, after: int, until: int) -> list[base.Commit]:

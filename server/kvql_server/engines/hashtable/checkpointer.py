@@ -25,6 +25,7 @@ from kvql_server.engines.hashtable.log import ALLOCATE_MIN, Log, Segment
 from kvql_server.engines.hashtable.manifest import Manifest
 from kvql_server.engines.hashtable.snapshots import Snapshot
 from kvql_server.engines.hashtable.store import Store
+from kvql_server.engines.hashtable.table import ALWAYS
 
 _log: Final = logging.getLogger(__name__)
 
@@ -67,10 +68,6 @@ class Folder:
     def write(self, new: Manifest) -> None:
         manifest.write(self.files, self.path, new)
         self.manifest = new
-
-
-_BEFORE_ALL: Final = -(2**63)
-"""A pair is in the checkpoint until its expiry is a commit, even if its time has come meanwhile."""
 
 
 class Job:
@@ -174,7 +171,8 @@ class Job:
                 raise base.Closed("the store was closed meanwhile")
             began = time.perf_counter()
             with self._store.mutex:
-                page, start = table.page(start, None, "key", PAGE_PAIRS, self._snapshot.revision, _BEFORE_ALL)
+                # a pair is in the checkpoint until its expiry is a commit, even if its time has come meanwhile
+                page, start = table.page(start, None, "key", PAGE_PAIRS, self._snapshot.revision, ALWAYS)
             gathered += page
             if len(gathered) >= checkpoint.BLOCK_PAIRS:
                 writer.add(namespace, gathered)

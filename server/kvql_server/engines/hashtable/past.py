@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any, Final
 from kvql_server.engines import base
 from kvql_server.engines.base import Order, Page
 from kvql_server.engines.hashtable.snapshots import Snapshot
+from kvql_server.engines.hashtable.table import ALWAYS
 from kvql_server.engines.journal import Wanted, undo, within
 
 if TYPE_CHECKING:
     from kvql_server.engines.hashtable.store import Store
 
-ALWAYS: Final = -(2**63)
-"""As a time of reading: nothing is over before its expiry is a commit."""
 _key: Final = itemgetter(0)
 _FEW: Final = 64
 """Keys that are looked up without gathering what became of all others."""

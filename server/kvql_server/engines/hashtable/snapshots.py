@@ -14,7 +14,7 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Order, Page
 from kvql_server.engines.hashtable.entries import Entry, Tombstone, visible
 from kvql_server.engines.hashtable.history import history
-from kvql_server.engines.hashtable.table import Table, seen
+from kvql_server.engines.hashtable.table import REVISION_MAX, Table, seen
 
 if TYPE_CHECKING:
     from kvql_server.engines.hashtable.store import Store
@@ -23,7 +23,6 @@ PAGE_PAIRS: Final = 4096
 FIRST_PAGE_PAIRS: Final = 256
 """So that the first rows of a prefix come without waiting for many."""
 NONE_OPEN: Final = -1
-REVISION_MAX: Final = 2**63
 TRIM_STEP: Final = 512
 
 

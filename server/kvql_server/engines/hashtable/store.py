@@ -17,10 +17,10 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Absent, Clear, Guard, Put, RangeUnchanged, Unchanged
 from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta, Tombstone
 from kvql_server.engines.hashtable.expiry import ExpiryWheel
-from kvql_server.engines.hashtable.past import ALWAYS, PastSnapshot
+from kvql_server.engines.hashtable.past import PastSnapshot
 from kvql_server.engines.hashtable.snapshots import TRIM_STEP, Readers, Snapshot
-from kvql_server.engines.hashtable.table import Table
-from kvql_server.engines.journal import Journal, Puts, Step, Sweep
+from kvql_server.engines.hashtable.table import ALWAYS, Table
+from kvql_server.engines.journal import ChangedKeys, Journal, Puts, Step, Sweep
 from kvql_server.engines.watchers import Watchers
 
 EXPIRE_STEP: Final = 4096
@@ -71,6 +71,7 @@ class Store:
     def broken(self, guards: Sequence[Guard]) -> int | None:
         """The index of the first guard that does not hold."""
         tables = self.tables
+        changed: dict[tuple[str, int], ChangedKeys] = {}
         for index, guard in enumerate(guards):
             table = tables.get(guard.namespace)
             kind = type(guard)
@@ -78,7 +79,8 @@ class Store:
                 entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]  # kind says which guard
                 if entry is not None and type(entry) is not Tombstone:
                     return index
-                if guard.since and self._removed(table, guard.key) > guard.since:  # type: ignore[union-attr]  # kind says which guard
+                since = guard.since  # type: ignore[union-attr]  # kind says which guard
+                if since and (table is None or table.changed > since) and self._came_and_went(table, guard, changed):  # type: ignore[arg-type]  # kind says which guard
                     return index
             elif kind is Unchanged:
                 entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]  # kind says which guard
@@ -88,20 +90,38 @@ class Store:
                 return index
         return None
 
-    def _removed(self, table: Table | None, key: str) -> int:
-        """The revision at which the key last went, or one that is certainly not before it."""
-        return self.opened if table is None else table.removed.get(key, table.forgotten)
+    def _came_and_went(self, table: Table | None, guard: Absent, changed: dict[tuple[str, int], ChangedKeys]) -> bool:
+        """Whether a key that is absent may have been there after ``guard.since``; ``changed`` is what was asked for
+        before."""
+        since = guard.since
+        if table is None:
+            return self.opened > since
+        removed = table.removed.get(guard.key)
+        if removed is not None:
+            return removed > since
+        if table.forgotten <= since:
+            return False
+        if not self._is_told(table.journal, since):
+            return True
+        keys = changed.get((guard.namespace, since))
+        if keys is None:
+            keys = changed[guard.namespace, since] = table.journal.changed_keys(since)
+        return guard.key in keys
+
+    def _is_told(self, journal: Journal, after: int) -> bool:
+        """Whether the journal has all that happened after ``after``; first puts from before the opening it has not."""
+        return after >= journal.floor and after >= self.opened
 
     def _range_holds(self, table: Table | None, guard: RangeUnchanged) -> bool:
         if table is None:
             return guard.revision >= self.opened
         if table.changed <= guard.revision:
             return True
+        start, end = guard.start, guard.end
+        if self._is_told(table.journal, guard.revision):
+            return not table.journal.changed(guard.revision, start, end)
         if table.born > guard.revision or table.forgotten > guard.revision:
             return False
-        start, end = guard.start, guard.end
-        if guard.revision >= table.journal.floor:
-            return not table.journal.changed(guard.revision, start, end)
         written = any(
             entry.revision > guard.revision and key >= start and (end is None or key < end)
             for key, entry in table.entries.items()
@@ -191,7 +211,7 @@ class Store:
         size = sum(map(pair_bytes, old.entries, (entry.value for entry in old.entries.values())))
         old.holders += 1
         self.tables[old.name].journal.add(
-            Sweep(revision, meta, old.live_pairs, kept, size, partial(self._release_table, old))
+            Sweep(revision, meta, old.live_pairs, old.holds, kept, size, partial(self._release_table, old))
         )
 
     def table(self, namespace: str) -> Table:

@@ -13,6 +13,10 @@ from kvql_server.engines.journal import Journal
 
 REMOVED_MAX: Final = 10_000
 """Removed keys that are remembered at least; more while open snapshots are older than the removal."""
+HOLDS_KEYS: Final = 16
+REVISION_MAX: Final = 2**63
+ALWAYS: Final = -(2**63)
+"""As a time of reading: nothing is over before its expiry is a commit."""
 
 
 class Table:
@@ -112,6 +116,15 @@ class Table:
             keys = self.order.page(start, end, limit)
             following = keys[-1] + "\0" if keys else None
         return self.pairs(keys, revision, time), following
+
+    def holds(self, start: str, end: str | None) -> bool:
+        """Whether there is a pair in [start, end), in its newest state and whether or not it is due to expire."""
+        following: str | None = start
+        while following is not None:
+            page, following = self.page(following, end, "key", HOLDS_KEYS, REVISION_MAX, ALWAYS)
+            if len(page):
+                return True
+        return False
 
     def count(self, revision: int, time: int) -> int:
         if self.is_plain(revision):
