@@ -271,3 +271,28 @@ class HistoryConformance:
         for _ in range(10):
             engine.tick()
         assert {k: s[0] for k, s in (await state_at(engine, second)).items()} == {"k5": "five", "x": 1}
+
+    async def test_two_truncations_in_one_commit(self, engine: Any, clock: ManualClock) -> None:
+        (first,) = await engine.commit_many([Transaction((), [Put("a", f"k{n}", n) for n in range(70_000)])])
+        between = [Put("a", f"n{n}", n) for n in range(70_000)]
+        writes = [Clear("a"), *between, Clear("a"), Put("a", "last", 1)]
+        (second,) = await engine.commit_many([Transaction((), writes)])
+        assert await state_at(engine, first) == {f"k{n}": (n, first, 1) for n in range(70_000)}
+        assert await state_at(engine, second) == {"last": (1, second, 1)}
+
+    async def test_who_watches_slowly_is_never_told_half(self, engine: Any, clock: ManualClock) -> None:
+        """What went while he was at an earlier commit is told whole, or not at all."""
+        (first,) = await engine.commit_many([Transaction((), [Put("a", f"k{n}", n) for n in range(70_000)])])
+        watching = engine.watch("a", first)
+        puts = Transaction((), [Put("a", "k", 1)])
+        second, third = await engine.commit_many([puts, Transaction((), [Clear("a")])])
+        await engine.synced(third)
+        assert (await anext(watching)).revision == second
+        await engine.compact(third + 1)
+        for _ in range(10):
+            engine.tick()
+        try:
+            assert len(list((await anext(watching)).changes)) == 70_001
+        except base.Compacted as e:
+            assert e.oldest == third
+        await watching.aclose()

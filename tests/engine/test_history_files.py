@@ -15,6 +15,7 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Put, PutRun, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, checkpoint
 from kvql_server.engines.hashtable.files import OsFiles
+from kvql_server.engines.hashtable.store import SWEEP_PAIRS
 from kvql_server.tools.check_checkpoint import CheckpointCheck
 
 from kvql.values import Json
@@ -325,4 +326,50 @@ async def test_a_checkpoint_that_only_drops_history_is_tried_again() -> None:
     disk.killed()
     engine.checkpoint()
     assert not any(b"OLDMARK" in inode.data for inode in disk.names_now.values())
+
+
+async def test_a_truncated_table_is_written_while_those_who_saw_it_leave() -> None:
+    """Its history lies in the table itself, which must stay as it is as long as it is being written."""
+    clock, disk = ManualClock(), Disk()
+    engine = HashTableEngine.open("/store", clock=clock, files=disk)
+    await commit(engine, *[Put("a", f"k{n:06}", n) for n in range(SWEEP_PAIRS + 100)])
+    reader = engine.snapshot()
+    deleted = await commit(engine, *[Delete("a", f"k{n:06}") for n in range(50)])
+    await commit(engine, Clear("a"))
+    writes = 0
+
+    def leave(name: str, path: str) -> None:
+        nonlocal writes
+        writes += name == "write" and path.endswith(".kvc.tmp")
+        if writes == 4:
+            reader.close()
+
+    disk.on_call = leave
+    engine.checkpoint()
+    assert writes > 4
+    engine.close_now()
+    engine = HashTableEngine.open("/store", clock=clock, files=disk)
+    assert len(await state_at(engine, deleted)) == SWEEP_PAIRS + 50
+    engine.close_now()
+
+
+async def test_a_checkpoint_that_meets_a_fault_of_ours_has_failed() -> None:
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk, checkpoint_interval_s=0.001)
+    await commit(engine, Put("a", "k", 1))
+
+    def fail(name: str, path: str) -> None:
+        if name == "create" and path.endswith(".kvc.tmp"):
+            raise RuntimeError("who would have thought")
+
+    disk.on_call = fail
+    while engine.status()["checkpoint_error"] is None:
+        assert engine.status()["last_checkpoint"] is None
+        engine.tick()
+        await asyncio.sleep(0.001)
+    assert "who would have thought" in engine.status()["checkpoint_error"]
+    with pytest.raises(base.EngineError, match="who would have thought"):
+        engine.checkpoint()
+    disk.on_call = lambda name, path: None
+    engine.checkpoint()
     engine.close_now()

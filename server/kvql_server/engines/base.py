@@ -205,7 +205,7 @@ class Change(msgspec.Struct, frozen=True, gc=False):
 
 class Commit(msgspec.Struct, frozen=True, gc=False):
     """What ``watch`` yields: one revision and all that it changed in the namespace, in no order. ``changes`` may be
-    read once."""
+    read once, and at once: :class:`Compacted` for one who comes to it when it is gone."""
 
     revision: int
     time: int

@@ -284,11 +284,7 @@ class Journal:
 
         :class:`base.Compacted` if some of them are gone.
         """
-        if after < self.floor:
-            raise base.Compacted(
-                f"revision {after} has been compacted: the history of namespace {self.namespace} begins at revision "
-                f"{self.floor}", self.floor,
-            )  # fmt: skip
+        self.check_kept(after)
         if self.implied is not None and after < self.implied_until:
             self._recall()
         records = self._records
@@ -310,10 +306,20 @@ class Journal:
             last = at + 1
             while last < len(records) and records[last].revision == record.revision:
                 last += 1
-            out.append(_commit(records[at:last]))
+            meta = record.meta
+            changes = _Changes(self, records[at:last])
+            out.append(base.Commit(record.revision, meta.time, meta.user, meta.comment, changes))
             count += last - at
             at = last
         return out
+
+    def check_kept(self, after: int) -> None:
+        """:class:`base.Compacted` if something of what happened after ``after`` is gone."""
+        if after < self.floor:
+            raise base.Compacted(
+                f"revision {after} has been compacted: the history of namespace {self.namespace} begins at revision "
+                f"{self.floor}", self.floor,
+            )  # fmt: skip
 
     def _recall(self) -> None:
         """Put the first puts in their places that the tables tell of."""
@@ -372,18 +378,13 @@ def _puts(run: Puts, after: int, until: int) -> list[base.Commit]:
     ]  # fmt: skip
 
 
-def _commit(records: Sequence[Record]) -> base.Commit:
-    first = records[0]
-    meta = first.meta
-    return base.Commit(first.revision, meta.time, meta.user, meta.comment, _Changes(records))
-
-
 class _Changes:
-    """The changes of a commit; those of a sweep are made as they are asked for."""
+    """The changes of a commit; those of a sweep are made as they are asked for, if the journal still has it then."""
 
-    __slots__ = ("_records",)
+    __slots__ = ("_journal", "_records")
 
-    def __init__(self, records: Sequence[Record]) -> None:
+    def __init__(self, journal: Journal, records: Sequence[Record]) -> None:
+        self._journal = journal
         self._records = records
 
     def __iter__(self) -> Iterator[base.Change]:
@@ -391,6 +392,7 @@ class _Changes:
             if type(record) is Step:
                 yield base.Change(record.key, record.entry, record.previous, record.expired)
             elif type(record) is Sweep:
+                self._journal.check_kept(record.revision - 1)
                 for key, state in record.states():
                     yield base.Change(key, None, state)
 

@@ -95,18 +95,22 @@ class Job:
     def prepare(self) -> None:
         try:
             self._new = self._folder.new_segment()
-        except (OSError, base.EngineError) as e:
+        except Exception as e:  # noqa: BLE001 - logged; without an error it would count as done
             self._failed(e)
 
     def write(self) -> None:
         try:
             self._write()
-        except (OSError, base.EngineError) as e:
+        except Exception as e:  # noqa: BLE001 - logged; without an error it would count as done
             self._failed(e)
 
     def _failed(self, error: Exception) -> None:
         self.error = str(error) or type(error).__name__
-        _log.error("a checkpoint of %s failed, the log goes on and keeps everything: %s", self._folder.path, self.error)
+        expected = isinstance(error, OSError | base.EngineError)
+        _log.error(
+            "a checkpoint of %s failed, the log goes on and keeps everything: %s", self._folder.path, self.error,
+            exc_info=None if expected else error,
+        )  # fmt: skip
 
     def _write(self) -> None:
         assert self._snapshot is not None and self._new is not None and self._old is not None

@@ -187,7 +187,7 @@ def _trim_key(table: Table, key: str, oldest: int) -> None:
         entry = entry.previous
     if entry is None:
         return
-    if entry is newest and type(entry) is Tombstone:
+    if entry is newest and type(entry) is Tombstone and not table.replaced:
         del table.entries[key]
         table.tombstones -= 1
         table.order.discard()

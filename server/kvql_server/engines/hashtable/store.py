@@ -335,11 +335,13 @@ class Store:
         old = self.tables.get(namespace)
         if old is None or not old.live:
             return
-        if old.live <= SWEEP_PAIRS:
+        sweep = old.live > SWEEP_PAIRS and old.born < revision  # of a table that this commit made, ``before`` tells
+        if not sweep:
             for key, entry in old.live_pairs():
                 before.setdefault((namespace, key), entry)
         else:
             swept[namespace] = old
+        old.replaced = True
         seen = self.readers.newest >= old.born
         # nobody may see this one, and yet somebody the one before it
         older = old if seen else old.older
@@ -349,7 +351,7 @@ class Store:
             self.readers.keep(revision, new, None)
         if not seen:
             old.older = None
-            if old.live > SWEEP_PAIRS:
+            if sweep:
                 old.holders = 0  # until it is recorded
             else:
                 self._release_table(old)

@@ -35,17 +35,22 @@ class Table:
         "older",
         "order",
         "removed",
+        "replaced",
         "tombstones",
     )
 
     def __init__(self, name: str, born: int, journal: Journal, older: Table | None = None) -> None:
         self.name = name
         self.journal = journal
-        self.holders = 0
-        """Who still needs this table once there is a newer one: the snapshots that see it, and the journal."""
         self.born = born
-        """Readers of an earlier revision look into ``older``."""
+        """The revision of the first commit that this table shows."""
         self.older = older
+        """Where readers of revisions before ``born`` look."""
+        self.replaced = False
+        """There is a newer table: from then on no key leaves ``entries`` before they crumble, because a checkpoint goes
+        through them bit by bit."""
+        self.holders = 0
+        """Who still needs this table once it is replaced: the snapshots that see it, and the journal."""
         self.entries: dict[str, Entry] = {}
         self.order = KeyOrder(self.entries)
         self.changed = born
