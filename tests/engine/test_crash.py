@@ -195,6 +195,24 @@ def test_a_full_disk_is_a_refusal_and_passes() -> None:
     again.close_now()
 
 
+@pytest.mark.parametrize("mode", ["always", "interval", "checkpoint"])
+def test_space_that_the_disk_fails_to_give_is_a_refusal(mode: Any) -> None:
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk, sync=mode)
+    engine._log.segment.allocated = engine._log.segment.end
+
+    def fail(name: str, path: str) -> None:
+        if name == "allocate":
+            raise OSError(errno.EIO, "input/output error")
+
+    disk.on_call = fail
+    with pytest.raises(base.StoreFull, match="no space could be reserved for the log: input/output error"):
+        step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
+    disk.on_call = lambda name, path: None
+    engine.sync(step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))[0])
+    engine.close_now()
+
+
 @pytest.mark.parametrize("mode", ["interval", "checkpoint"])
 @pytest.mark.parametrize("seed", range(10))
 def test_a_revision_is_never_used_twice(mode: Any, seed: int) -> None:

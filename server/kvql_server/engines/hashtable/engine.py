@@ -262,9 +262,9 @@ class HashTableEngine:
 
     def _reserve(self, size: int, revisions: int) -> None:
         """Space on the disk, and where commits may leave before they are on the disk, revisions too."""
-        if self._mode != "always" and self._store.revision + revisions > self._reserved:
-            self._reserve_revisions(revisions)
         try:
+            if self._mode != "always" and self._store.revision + revisions > self._reserved:
+                self._reserve_revisions(revisions)
             self._log.segment.reserve(size)
         except OSError as e:
             raise base.StoreFull(f"no space could be reserved for the log: {e.strerror or e}") from None

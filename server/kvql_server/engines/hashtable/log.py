@@ -1,8 +1,8 @@
 """The log: commits wait in a queue, and one write and one fdatasync take all of them to the disk (group commit).
 
 The engine's thread appends; a thread of the log's own, or whoever calls :meth:`Log.flush`, writes. A write or a sync
-that
-fails is the end: what is on the disk is unknown then, and a second try might be told that all is well when it is not.
+that fails is the end: what is on the disk is unknown then, and a second try might be told that all is well when it is
+not.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class _Waiter(NamedTuple):
 
 
 class Log:
-    """``on_synced(revision)`` is called from whichever thread has synced; ``on_failed`` once."""
+    """``on_synced(revision)`` is called from whichever thread has synced."""
 
     def __init__(
         self, segment: Segment, epoch: int, crc: int, revision: int, mode: SyncMode, on_synced: Callable[[int], None]

@@ -1,10 +1,9 @@
-"""From a folder to tables: the checkpoint that MANIFEST names, then the log; and what a crash may have left is put
-right.
+"""From a folder to tables: the checkpoint that MANIFEST names, then the log. What a crash may have left is put right.
 
-What a crash can do and what it cannot decides everything here. It can lose the end of the last segment, whole
-sectors of the last write included, because nothing of that was confirmed; then the end is cut off. It cannot touch
-what was synced; so damage before a record that was written when the damaged one was already durable is not a crash's,
-and the store refuses to start rather than to guess (``docs/format/log.md``, "The end of the log").
+What a crash can do and what it cannot decides everything here. It can lose the end of the last segment, whole sectors
+of the last write included, because nothing of that was confirmed; then the end is cut off. It cannot touch what was
+synced; so damage before a record that was written when the damaged one was already durable is not a crash's, and the
+store refuses to start rather than to guess (``docs/format/log.md``, "The end of the log").
 """
 
 from __future__ import annotations
