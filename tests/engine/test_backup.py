@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from kvql_server.engines import base
-from kvql_server.engines.base import Put
+from kvql_server.engines.base import Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine, manifest, recovery
 from kvql_server.engines.hashtable.checkpointer import Job
 from kvql_server.engines.hashtable.files import OsFiles, OsReader
@@ -23,8 +23,9 @@ from kvql_server.engines.hashtable.store import Store
 from kvql_server.tools import backup as module
 from kvql_server.tools.backup import NoBackup, back_up
 from kvql_server.tools.examine import NoStore, examine
+from kvql_server.tools.findings import Effect
 
-from tests.stores import RECORDS, commit, ends, expected, log_of, state_of
+from tests.stores import RECORDS, abandon, commit, ends, expected, log_of, state_of, step
 
 WRITER = """
 import asyncio, os, random, sys
@@ -360,6 +361,28 @@ def test_a_torn_end_is_left_out(store: Path, tmp_path: Path, monkeypatch: pytest
     assert done.revision == RECORDS and done.left_out > 50
     pairs, _ = loaded(tmp_path / "copy")
     assert {key: entry.value for key, entry in pairs.items()} == expected(RECORDS - 1)
+
+
+@pytest.mark.parametrize("sync", ["always", "interval"])
+def test_a_torn_beginning_of_a_segment_is_left_out(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sync: Any
+) -> None:
+    """Records behind what the crash took call durable what the segments before hold: that is no damage."""
+    monkeypatch.setattr(module, "SETTLE_S", 0.01)
+    engine = HashTableEngine.open(store, sync=sync)
+    step(engine.commit_many([Transaction((), [Put("a", f"n{n}", "x" * 300)]) for n in range(10)]))
+    engine._log.flush(sync=False)
+    abandon(engine)
+    engine._lock.release()
+    data = bytearray(log_of(store).read_bytes())
+    data[100:512] = bytes(412)
+    log_of(store).write_bytes(data)
+    assert examine(OsReader(), str(store)).effect is Effect.CUT
+    done = back_up(OsReader(), OsFiles(), str(store), str(tmp_path / "copy"))
+    assert done.revision == RECORDS + 1 and done.left_out > 3000
+    engine = HashTableEngine.open(tmp_path / "copy")
+    assert state_of(engine) == expected(RECORDS)
+    engine.close_now()
 
 
 def test_a_damaged_store_is_not_copied(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ from kvql_server.engines.hashtable.record import SEGMENT_HEADER_BYTES
 from kvql_server.engines.hashtable.recovery import not_a_crash
 from kvql_server.tools.copying import copy_bytes, write_all
 from kvql_server.tools.examine import Examination, NoStore, examine
+from kvql_server.tools.sequence import Sequence
 
 OPEN_AGAIN: Final = 100
 OPEN_AGAIN_S: Final = 0.02
@@ -173,7 +174,7 @@ def _write(files: Files, folder: str, source: _Source, half: str) -> int:
     left_out = 0
     for listed in reversed(found.segments):
         path = os.path.join(folder, listed.file)
-        end, rest = _good_end(source.opened[listed.file], path, listed, source.manifest.store)
+        end, rest = _good_end(source, listed, path)
         left_out += rest
         _copy_segment(files, source.opened[listed.file], os.path.join(half, listed.file), listed, found.store, end)
     if found.checkpoint is not None:
@@ -183,26 +184,28 @@ def _write(files: Files, folder: str, source: _Source, half: str) -> int:
     return left_out
 
 
-def _good_end(file: File, path: str, listed: Segment, store: str) -> tuple[int, int]:
+def _good_end(source: _Source, listed: Segment, path: str) -> tuple[int, int]:
     """Where the last whole record ends, durably, and how many bytes behind it are neither a record nor zeros."""
+    file, store = source.opened[listed.file], source.manifest.store
     header = record.decode_segment_header(file.read_at(SEGMENT_HEADER_BYTES, 0), path)
     if (header.store.hex(), header.number, header.epoch) != (store, listed.number, listed.epoch):
         raise NoBackup(f"{path} is of another store; see kvql-server verify", damaged=True)
-    end, left_out = _settled_end(file, path, listed.epoch)
+    end, left_out = _settled_end(source, listed, path)
     file.sync()
     return end, left_out
 
 
-def _settled_end(file: File, path: str, epoch: int) -> tuple[int, int]:
-    end, revision, before = SEGMENT_HEADER_BYTES, 0, b""
+def _settled_end(source: _Source, listed: Segment, path: str) -> tuple[int, int]:
+    file = source.opened[listed.file]
+    end, before = SEGMENT_HEADER_BYTES, b""
     for look in range(SETTLE_AGAIN):
         began = end
-        for offset, read in record.read_records(file, end):
-            end, revision = offset, max(revision, read.last)
+        for offset, _ in record.read_records(file, end):
+            end = offset
         rest = file.read_at(max(file.size() - end, 0), end).rstrip(b"\0")
         if not rest or (look and end > began):
             return end, 0  # nothing, or a write that was under way and has gone on
-        if look and not_a_crash(rest, end, epoch, revision) is not None:
+        if look and not_a_crash(rest, end, listed.epoch, _known(source, listed)) is not None:
             raise NoBackup(
                 f"{path} is damaged at offset {end}, with whole records after it; see kvql-server verify", damaged=True
             )
@@ -211,6 +214,18 @@ def _settled_end(file: File, path: str, epoch: int) -> tuple[int, int]:
         before = rest
         time.sleep(SETTLE_S)
     return end, len(rest)
+
+
+def _known(source: _Source, listed: Segment) -> int:
+    """What a record behind the whole ones of a segment may call durable; found by reading all that comes before."""
+    point = source.manifest.checkpoint
+    sequence = Sequence(0 if point is None else point.revision)
+    for segment in source.manifest.segments:
+        for _, read in record.read_records(source.opened[segment.file], SEGMENT_HEADER_BYTES):
+            sequence.take(read)
+        if segment == listed:
+            break
+    return sequence.known(listed.epoch)
 
 
 def _copy_segment(files: Files, file: File, to: str, listed: Segment, store: str, end: int) -> None:
