@@ -21,8 +21,8 @@ from kvql_server.engines.hashtable import manifest, record
 
 from tests.engine.disk import Disk
 from tests.engine.powerloss import Violation
-from tests.engine.test_crash import abandon
 from tests.engine.workload import FOLDER, Photo, States, Workload, open_store, picture, which
+from tests.stores import abandon
 
 OFFSET: Final = re.compile(r"offset \d+|is too short|is not a log segment|has format \d+|MANIFEST|ends at")
 

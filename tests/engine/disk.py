@@ -21,6 +21,10 @@ ALLOCATE_MAX = 1 << 13
 MUTATING = frozenset(("create", "rename", "remove", "sync_folder", "write", "allocate", "truncate", "sync"))
 
 
+class PowerLoss(BaseException):
+    """Not an OSError: nobody may handle it."""
+
+
 class Change(NamedTuple):
     """Of a file: bytes at an offset; or, with None, that the file ends at ``offset``."""
 
@@ -87,6 +91,15 @@ class Disk:
         self.locked = False
         self.calls = 0
         self.on_call: Callable[[str, str], int | None] = lambda name, path: None
+
+    def die_at(self, call: int) -> None:
+        """The power goes at that call, counted from the disk's first: :class:`PowerLoss` from then on."""
+
+        def die(name: str, path: str) -> None:
+            if self.calls >= call:
+                raise PowerLoss
+
+        self.on_call = die
 
     @classmethod
     def holding(cls, contents: dict[str, bytes]) -> Disk:

@@ -20,7 +20,6 @@ from kvql_server.engines.hashtable.log import SyncMode
 
 from tests.engine import fates
 from tests.engine.disk import MUTATING, Disk
-from tests.engine.test_crash import abandon, step
 from tests.engine.workload import (
     NAMESPACES,
     Photo,
@@ -32,6 +31,7 @@ from tests.engine.workload import (
     settle,
     which,
 )
+from tests.stores import abandon, step
 
 LIFE: Final = ("a", "life goes on")
 

@@ -15,8 +15,8 @@ from kvql_server.clock import ManualClock
 from kvql_server.engines.hashtable import HashTableEngine
 from kvql_server.engines.hashtable.log import SyncMode
 
-from tests.engine.test_crash import abandon
 from tests.engine.workload import States, Workload
+from tests.stores import abandon
 
 
 class Writer(Workload):

@@ -25,8 +25,8 @@ from kvql_server.engines.hashtable import HashTableEngine
 
 from tests.engine.powerloss import Violation
 from tests.engine.step_writer import branches
-from tests.engine.test_crash import step
 from tests.engine.workload import States, picture, which
+from tests.stores import step
 
 CALLS: Final = "pwrite64,fdatasync,fsync,fallocate,ftruncate,rename,renameat,renameat2,unlink,unlinkat"
 # not with --seccomp-bpf: signals are then not injected

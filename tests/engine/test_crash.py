@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,15 +14,11 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Put, Transaction
 from kvql_server.engines.hashtable import HashTableEngine
 
-from tests.engine.disk import Disk
+from tests.engine.disk import Disk, PowerLoss
 from tests.stores import abandon, state_of, step
 
 State = dict[str, int]
 KEYS = [f"k{n}" for n in range(12)]
-
-
-class PowerLoss(BaseException):
-    """Not an OSError: nobody may handle it."""
 
 
 class Run:
@@ -91,27 +88,28 @@ class Run:
         return Transaction((), writes, "ann")
 
 
-@pytest.mark.parametrize("seed", range(150))
-def test_power_loss(seed: int) -> None:
+def lives(seed: int, count: int) -> Iterator[tuple[Disk, dict[int, State], int]]:
+    """So many lives of a store, each ended by a power loss or a kill at some call: the disk that is left, the states by
+    their revision, and the revision that was confirmed."""
     rng = random.Random(seed)
-    disk, states = Disk(), {0: {}}
-    confirmed = 0
-    for _ in range(6):
+    disk, confirmed = Disk(), 0
+    states: dict[int, State] = {0: {}}
+    for _ in range(count):
         run = Run(disk, rng, ManualClock(), states)
         run.confirmed = confirmed
-        dies_at = disk.calls + rng.randrange(400)
-
-        def die(name: str, path: str, dies_at: int = dies_at, disk: Disk = disk) -> None:
-            if disk.calls >= dies_at:
-                raise PowerLoss
-
-        disk.on_call = die
+        disk.die_at(disk.calls + rng.randrange(400))
         with contextlib.suppress(PowerLoss):
             run.go(rng.randrange(60))
         confirmed = run.confirmed
         if run.engine is not None:
             abandon(run.engine)
         disk = disk.crashed(rng) if rng.random() < 0.5 else disk.killed()
+        yield disk, states, confirmed
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_power_loss(seed: int) -> None:
+    assert len(list(lives(seed, 6))) == 6
 
 
 @pytest.mark.parametrize("seed", range(40))

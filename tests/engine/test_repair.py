@@ -20,8 +20,7 @@ from kvql_server.tools.contents import contents
 from kvql_server.tools.examine import NoStore, examine
 from kvql_server.tools.findings import Effect
 
-from tests.engine.disk import Disk
-from tests.engine.test_crash import PowerLoss
+from tests.engine.disk import PowerLoss
 from tests.engine.test_verify import FOLDER, mutated, small_store
 from tests.stores import RECORDS, abandon, commit, ends, expected, log_of, state_of
 
@@ -325,13 +324,7 @@ def test_the_power_may_go_during_a_repair(kind: str) -> None:
         rng = random.Random(dies_at)
         disk = copy.deepcopy(whole)
         plan = repair.plan(disk, examine(disk, FOLDER))
-        dies_at += disk.calls
-
-        def die(name: str, path: str, dies_at: int = dies_at, disk: Disk = disk) -> None:
-            if disk.calls >= dies_at:
-                raise PowerLoss
-
-        disk.on_call = die
+        disk.die_at(disk.calls + dies_at)
         try:
             repair.carry_out(disk, plan)
         except PowerLoss:

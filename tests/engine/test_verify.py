@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import os
 import random
@@ -20,7 +19,7 @@ from kvql_server.tools.examine import Examination, NoStore, examine
 from kvql_server.tools.findings import Effect
 
 from tests.engine.disk import Disk
-from tests.engine.test_crash import PowerLoss, Run
+from tests.engine.test_crash import lives
 from tests.stores import RECORDS, abandon, commit, ends, log_of, state_of, step
 
 FOLDER = "/store"
@@ -94,25 +93,7 @@ def fail_the_checkpoint(disk: Disk, engine: HashTableEngine) -> None:
 
 @pytest.mark.parametrize("seed", range(120))
 def test_what_a_crash_leaves_is_sound_or_torn(seed: int) -> None:
-    rng = random.Random(seed)
-    disk, states, confirmed = Disk(), {0: {}}, 0
-    for _ in range(5):
-        run = Run(disk, rng, ManualClock(), states)
-        run.confirmed = confirmed
-        dies_at = disk.calls + rng.randrange(400)
-
-        def die(name: str, path: str, dies_at: int = dies_at, disk: Disk = disk) -> None:
-            if disk.calls >= dies_at:
-                raise PowerLoss
-
-        disk.on_call = die
-        with contextlib.suppress(PowerLoss):
-            run.go(rng.randrange(60))
-        confirmed = run.confirmed
-        if run.engine is not None:
-            abandon(run.engine)
-        disk = disk.crashed(rng) if rng.random() < 0.5 else disk.killed()
-        disk.on_call = lambda name, path: None
+    for disk, states, confirmed in lives(seed, 5):
         if "MANIFEST" not in disk.names(FOLDER):
             continue  # the power went before the store was made
         done = examine(disk, FOLDER)

@@ -17,7 +17,7 @@ from kvql_server.engines.hashtable import HashTableEngine
 from kvql_server.engines.hashtable.log import SyncMode
 
 from tests.engine.disk import MUTATING, Disk
-from tests.engine.test_crash import abandon, step
+from tests.stores import abandon, step
 
 FOLDER: Final = "/store"
 BEFORE_ALL: Final = -(2**63)

@@ -18,12 +18,12 @@ from kvql_server.clock import ManualClock
 from kvql_server.engines.hashtable import HashTableEngine
 
 from kvql.errors import Error
-from tests.engine.disk import Disk
-from tests.engine.test_crash import PowerLoss, abandon
+from tests.engine.disk import Disk, PowerLoss
 from tests.isolation import operations as op
 from tests.isolation.append_clients import fetched
 from tests.isolation.model import Failed, Model, Pair, Transaction
 from tests.isolation.stores import Store
+from tests.stores import abandon
 
 SPACES = st.sampled_from(["a", "b"])
 KEYS = st.sampled_from(["k1", "k2", "k3", "l1", "l2"])
@@ -283,15 +283,9 @@ class WholeServer(RuleBasedStateMachine):
     def crash_in_the_middle(self, operation: op.Operation, calls: int, seed: int, power: bool) -> None:
         """The process dies at a call to the disk, while a statement or a checkpoint is under way: it happened wholly
         or not at all."""
-        last = self.disk.calls + calls
-
-        def die(name: str, path: str) -> None:
-            if self.disk.calls > last:
-                raise PowerLoss
-
         transaction = self.model.begin()
         expected = self.expected(transaction, operation)
-        self.disk.on_call = die
+        self.disk.die_at(self.disk.calls + calls + 1)
         answered = False
         try:
             answer = self.carry_out(self.one, operation)
