@@ -17,7 +17,7 @@ from kvql_server.engines.hashtable.manifest import Manifest, Segment
 from kvql_server.engines.hashtable.record import SEGMENT_HEADER_BYTES, Record
 from kvql_server.engines.hashtable.recovery import not_a_crash
 from kvql_server.tools.findings import Effect, FileLine, Finding, count, revisions
-from kvql_server.tools.sequence import COMMITS, Sequence
+from kvql_server.tools.sequence import Sequence
 
 
 @dataclass(slots=True)
@@ -30,7 +30,7 @@ class Tally:
 
     def add(self, read: Record) -> None:
         self.records += 1
-        if read.kind in COMMITS:
+        if read.kind in record.COMMITS:
             self.first = read.revision if self.first is None else min(self.first, read.revision)
             self.last = read.last if self.last is None else max(self.last, read.last)
 
@@ -189,7 +189,7 @@ class LogCheck:
     def _check(self, check: SegmentCheck, read: Record, offset: int) -> None:
         sequence = self.sequence if self.lost is None else self.behind
         wrong = sequence.take(read)
-        if read.kind in COMMITS:
+        if read.kind in record.COMMITS:
             check.changes += sequence.changes
         if wrong is None:
             return

@@ -3,7 +3,7 @@ payloads that a store writes."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,8 +11,6 @@ from kvql_server.engines.base import Put, Write
 from kvql_server.engines.hashtable import record
 from kvql_server.engines.hashtable.record import Record
 from kvql_server.tools.values import why_no_writes
-
-COMMITS: Final = (record.COMMIT, record.EXPIRY, record.PUTS)
 
 
 class Wrong(NamedTuple):
@@ -68,7 +66,7 @@ class Sequence:
         if wrong is not None and wrong.refused:
             return wrong
         self.time = max(self.time, read.time)
-        if read.kind in COMMITS:
+        if read.kind in record.COMMITS:
             self._last = read.last
             self._time = read.time
             self.revision = max(self.revision, read.last)
@@ -79,7 +77,7 @@ class Sequence:
         return wrong
 
     def _why(self, read: Record) -> Wrong | None:
-        if self._first and read.kind not in COMMITS and read.revision > self._start:
+        if self._first and read.kind not in record.COMMITS and read.revision > self._start:
             return Wrong(f"revision {read.revision} comes, {self._start} was expected", True)
         match read.kind:
             case record.COMMIT | record.EXPIRY | record.PUTS:

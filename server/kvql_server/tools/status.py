@@ -11,7 +11,6 @@ from kvql_server.engines.hashtable import checkpoint, manifest, record
 from kvql_server.engines.hashtable.files import SEE, Reader, is_alive, lock_owner
 from kvql_server.engines.hashtable.manifest import Manifest
 from kvql_server.tools.examine import NoStore
-from kvql_server.tools.sequence import COMMITS
 
 AGAIN: Final = 20
 AGAIN_S: Final = 0.02
@@ -70,7 +69,7 @@ def _log(reader: Reader, folder: str, found: Manifest) -> dict[str, Any]:
                 end = offset
                 records += 1
                 closed = read.kind == record.CLOSED
-                if read.kind in COMMITS or closed:
+                if read.kind in record.COMMITS or closed:
                     revision = max(revision, read.last)
             used += end
         finally:
