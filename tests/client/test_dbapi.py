@@ -417,9 +417,10 @@ def test_the_pause_between_attempts_has_an_end(auto: dbapi.Connection, monkeypat
 
 def test_what_a_connection_is_not_for(target: dict[str, Any], auto: dbapi.Connection) -> None:
     """Refused in words, and the connection is none the worse for it."""
+    wrong: Any
     for wrong in (None, 5, b"GET a", ast.Literal(1)):
         with pytest.raises(kvql.InterfaceError, match="a statement is text or a syntax tree"):
-            auto.execute(wrong)  # type: ignore[arg-type]  # that is the point
+            auto.execute(wrong)
     with pytest.raises(kvql.DataError, match="at least 1 byte"):
         auto.execute("PUT a 1", idempotency_key="")
     assert auto.execute("COUNT", timeout=float("inf")).fetchone() == (0,)

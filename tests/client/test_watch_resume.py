@@ -204,7 +204,8 @@ def test_a_reader_who_takes_longer_than_the_patience(tmp_path: Path, monkeypatch
             proxy.cut()
             with server.connect("shop") as other:
                 other.execute("PUT b 2")
-            assert watch.next(30).key == "b"  # type: ignore[union-attr]  # it comes
+            event = watch.next(30)
+            assert event is not None and event.key == "b"
     finally:
         proxy.close()
         server.stop()
@@ -223,6 +224,7 @@ def test_ctrl_c_ends_the_waiting_and_not_the_watch(tmp_path: Path) -> None:
             timer.join()
             assert not watch.closed
             other.execute("PUT b 2")
-            assert watch.next(30).key == "b"  # type: ignore[union-attr]  # it comes
+            event = watch.next(30)
+            assert event is not None and event.key == "b"
     finally:
         server.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from kvql_server.auth import LOCAL
 from kvql_server.clock import ManualClock
@@ -11,18 +10,9 @@ from kvql_server.engines import base
 from kvql_server.engines.memory import MemoryEngine
 from kvql_server.executor import Executor, Lane, step
 
-from kvql.compiler import compile_statement
-from kvql.parser import parse
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
-
-
-def command(statement: str, namespace: str = "t", **fields: Any) -> pb.Request:
-    made = compile_statement(parse(statement)[0])
-    made.namespace = namespace
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
+from tests.server.support import command
 
 
 class Breaking(MemoryEngine):

@@ -10,7 +10,9 @@ import grpc
 from google.rpc import status_pb2
 
 from kvql.codec import decode_error, decode_rows, encode_values
+from kvql.compiler import compile_statement
 from kvql.errors import Error
+from kvql.parser import parse
 from kvql.v1 import kvql_pb2 as pb
 from kvql.v1 import kvql_pb2_grpc
 from tests.servers import PASSWORDS, Server
@@ -149,3 +151,12 @@ class Session:
     def close(self) -> None:
         self._out.put(None)
         self._call.cancel()
+
+
+def command(statement: str, namespace: str = "t", **fields: Any) -> pb.Request:
+    """The typed request of a statement."""
+    made = compile_statement(parse(statement)[0])
+    made.namespace = namespace
+    for name, value in fields.items():
+        setattr(made, name, value)
+    return made

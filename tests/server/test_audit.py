@@ -10,8 +10,7 @@ import grpc
 import pytest
 
 from kvql.v1 import kvql_pb2 as pb
-from tests.server.breaking import command
-from tests.server.support import Wire, put
+from tests.server.support import Wire, command, put
 from tests.servers import Server, wait_until
 
 DDL = [

@@ -13,8 +13,8 @@ from kvql.codec import decode_rows
 from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
-from tests.server.breaking import Store, command
-from tests.server.support import Wire, act, get, put, request, write
+from tests.server.breaking import Store
+from tests.server.support import Wire, act, command, get, put, request, write
 from tests.servers import Server
 
 COMMIT = pb.TransactionCommand.COMMIT

@@ -6,8 +6,8 @@ import pytest
 
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
-from tests.server.breaking import Store, command
-from tests.server.support import UPDATE, get, request, write
+from tests.server.breaking import Store
+from tests.server.support import UPDATE, command, get, request, write
 
 
 @pytest.fixture

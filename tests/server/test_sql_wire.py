@@ -11,22 +11,11 @@ from kvql_server.executor import Work
 from kvql_server.service import answers
 
 from kvql.codec import decode_rows, encode_values
-from kvql.compiler import compile_statement
 from kvql.errors import Error
-from kvql.parser import parse
 from kvql.v1 import kvql_pb2 as pb
-from tests.server.support import Wire, get, put, refused, request
+from tests.server.support import Wire, command, get, put, refused, request
 
 MIB = 1024 * 1024
-
-
-def command(statement: str, namespace: str = "t", **fields: Any) -> pb.Request:
-    """The typed request of a statement."""
-    made = compile_statement(parse(statement)[0])
-    made.namespace = namespace
-    for name, value in fields.items():
-        setattr(made, name, value)
-    return made
 
 
 def text(statement: str, namespace: str = "t", **fields: Any) -> pb.Request:

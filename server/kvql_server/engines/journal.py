@@ -271,7 +271,7 @@ class Journal:
             elif type(record) is Puts:
                 if any(key >= start and (end is None or key < end) for key in _keys_after(record, after)):
                     return True
-            elif record.holds(start, end):  # type: ignore[union-attr]  # it is a Sweep
+            elif type(record) is Sweep and record.holds(start, end):
                 return True
         return False
 
@@ -359,8 +359,8 @@ class ChangedKeys:
                 self._keys.add(record.key)
             elif type(record) is Puts:
                 self._keys.update(_keys_after(record, after))
-            else:
-                self._sweeps.append(record)  # type: ignore[arg-type]  # it is a Sweep
+            elif type(record) is Sweep:
+                self._sweeps.append(record)
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys or any(sweep.holds(key, key + "\0") for sweep in self._sweeps)

@@ -74,17 +74,16 @@ class Store:
         changed: dict[tuple[str, int], ChangedKeys] = {}
         for index, guard in enumerate(guards):
             table = tables.get(guard.namespace)
-            kind = type(guard)
-            if kind is Absent:
-                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]  # kind says which guard
+            if type(guard) is Absent:
+                entry = table.entries.get(guard.key) if table is not None else None
                 if entry is not None and type(entry) is not Tombstone:
                     return index
-                since = guard.since  # type: ignore[union-attr]  # kind says which guard
-                if since and (table is None or table.changed > since) and self._came_and_went(table, guard, changed):  # type: ignore[arg-type]  # kind says which guard
+                since = guard.since
+                if since and (table is None or table.changed > since) and self._came_and_went(table, guard, changed):
                     return index
-            elif kind is Unchanged:
-                entry = table.entries.get(guard.key) if table is not None else None  # type: ignore[union-attr]  # kind says which guard
-                if entry is None or entry.revision != guard.revision or type(entry) is Tombstone:  # type: ignore[union-attr]  # kind says which guard
+            elif type(guard) is Unchanged:
+                entry = table.entries.get(guard.key) if table is not None else None
+                if entry is None or entry.revision != guard.revision or type(entry) is Tombstone:
                     return index
             elif isinstance(guard, RangeUnchanged) and not self._range_holds(table, guard):
                 return index
