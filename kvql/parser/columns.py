@@ -8,6 +8,9 @@ room for anything else. The expression never looks past its ``;``. What does not
 
 A piece of text is split by it in one call. A last alternative takes whatever is left where a statement does not match,
 so each match starts where the one before it ended.
+
+Most scripts that a program wrote are plainer still: no quotes, comments or brackets, words with blanks between them.
+There ``str.split`` finds what the expression would, in half of the time (``_words``).
 """
 
 from __future__ import annotations
@@ -31,11 +34,16 @@ WINDOW_MIN: Final = 1 << 9
 Kind = type[Put] | type[Upsert]
 
 _BREAKS: Final = r"\s;,'\"()\[\]{}"
+_NO_WORDS: Final = (*",'\"()[]{}", "--", "/*")
+"""Where none of these is, an ASCII text falls into bare words, ``;`` and blanks. See ``_BREAKS`` and ``_BARE``."""
+_WORDS: Final = 4
+"""A statement is as many: the keyword, the key, the value and the ``;``."""
 _BARE: Final = (
     rf"(?![?:])(?=[^{_BREAKS}])[^{_BREAKS}\-/]*+(?:(?:-(?!-)|/(?!\*))[^{_BREAKS}\-/]*+)*+"  # no -- and no /* in it
 )
 _QUOTED: Final = r"[^']*+(?:''[^']*+)*+"
 _blank: Final = total(BETWEEN)
+_PARAMETER: Final = re.compile(r"[\s;][?:]").search
 
 _BARE_KEY, _QUOTED_KEY, _BARE_VALUE, _QUOTED_VALUE, _REST = range(1, 6)
 _GROUPS: Final = 6
@@ -114,22 +122,54 @@ def take(text: str, at: int, offset: int, window: int) -> Columns | None:
 
     ``text[at]`` is one of ``FIRST``; ``offset`` is what was before ``text`` in the script.
     """
-    kind, match, split = _form(FIRST[text[at]])
-    if match(text, at) is None:
+    form = _form(FIRST[text[at]])
+    if form.match(text, at) is None:
         return None
     piece = text[at : at + window]
-    parts = split(piece)
+    found = _words(piece) or _splits(piece, form)
+    if found is None:
+        return None
+    keys, values, length = found
+    if not piece.isascii() and not _is_unicode(piece[:length]):
+        return None
+    return Columns(form.kind, keys, values, text, at, at + length, offset)
+
+
+_Found = tuple[list[str], list[Any], int]
+"""Keys, values, and how far the last statement reaches."""
+
+
+def _words(piece: str) -> _Found | None:
+    """The pairs of a piece in which nothing but the blanks and ``;`` separates; None where more has to be looked at.
+
+    The first statement is known to be one; the others are if they have its keyword and its number of words.
+    """
+    if not piece.isascii() or any(mark in piece for mark in _NO_WORDS):
+        return None
+    length = piece.rfind(";") + 1
+    words = piece[:length].replace(";", " ; ").split()
+    count = piece.count(";")
+    if not count or len(words) != _WORDS * count or words[3::_WORDS].count(";") != count:
+        return None
+    if words[::_WORDS].count(words[0]) != count:
+        return None
+    keys, values = words[1::_WORDS], words[2::_WORDS]
+    if (":" in piece or "?" in piece) and _PARAMETER(piece):
+        return None
+    return keys, bare_values(values), length
+
+
+def _splits(piece: str, form: _Form) -> _Found | None:
+    """The pairs that the expression finds."""
+    parts = form.split(piece)
     left = parts[-2]
     if left is not None:
         if len(parts) <= _GROUPS + 1:
             return None
         del parts[-_GROUPS - 1 : -1]
-    end = at + len(piece) - len(left or "")
-    if not piece.isascii() and not _is_unicode(text[at:end]):
-        return None
     keys = _column(parts[_BARE_KEY::_GROUPS], parts[_QUOTED_KEY::_GROUPS], list)
     values = _column(parts[_BARE_VALUE::_GROUPS], parts[_QUOTED_VALUE::_GROUPS], bare_values)
-    return Columns(kind, keys, values, text, at, end, offset)
+    return keys, values, len(piece) - len(left or "")
 
 
 def _column(bare: list[str | None], quoted: list[str | None], read: Callable[[Any], list[Any]]) -> list[Any]:

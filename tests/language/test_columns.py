@@ -116,6 +116,39 @@ def test_columns_read_what_statements_read(seed: int) -> None:
     assert taken
 
 
+WORDS = ("a", "1", "-5", "007", "a:b", "a?", "PUT", "TTL", "true", "9" * 19, "é", "?", ":p", "a--b", "/*", "'t'", ";", "")
+BLANKS = (" ", " ", " ", "\n", "\t", "\x1c", "  ", "\u00a0")
+
+
+def words(rng: random.Random) -> str:
+    """Statements of plain words, of which a few have one too many, one too few, or one that is no plain word."""
+    plain, odd = rng.choice((1.0, 0.99, 0.9)), rng.choice(("PUT", "put", "UPSERT", "GET"))
+    made: list[str] = []
+    for _ in range(rng.choice((2, 10, 60))):
+        four = ["PUT", rng.choice(WORDS[:8]), rng.choice(WORDS[:10]), ";"]
+        if rng.random() > plain:
+            place = rng.randrange(4)
+            four[place : place + rng.randrange(2)] = rng.choice(([odd], [rng.choice(WORDS)], [rng.choice(WORDS), ";"]))
+        made.append("".join(word + rng.choice(BLANKS[: rng.choice((1, 6, 8))]) for word in four))
+    return "".join(made)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_plain_words_are_read_as_statements_are(seed: int) -> None:
+    rng = random.Random(seed)
+    for _ in range(25):
+        text = words(rng)
+        assert quick((text,))[0] == slow((text,)), text
+        assert quick(pieces(text, rng))[0] == slow((text,)), text
+
+
+@pytest.mark.parametrize("odd", [";", "; ;", "PUT a ;", "PUT a b c", "PUT ?  1", "PUT a :p", "PUT :p a", "put a 1", "x"])
+def test_what_is_no_statement_among_plain_words_is_seen(odd: str) -> None:
+    for before, behind in itertools.product(("PUT a 1;" * 200, "PUT a 1 ; PUT b 2;", ""), repeat=2):
+        text = f"{before}{odd} ;{behind}"
+        assert quick((text,))[0] == slow((text,)), text
+
+
 def test_what_a_script_is_made_of_is_taken() -> None:
     """Or nothing here would say that the quick way has become the slow one."""
     plain = [
