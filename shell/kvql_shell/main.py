@@ -6,7 +6,6 @@ the first statement; ``kvql -c 'GET k'`` has to be there and gone before anybody
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -30,8 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; the exit code (see ``exits``). Without ``argv`` it is the process's own command, and ends it."""
     if argv is not None:
         return _main(argv)
-    # a script makes ten objects a statement and no cycles: looking for some took 40 % of its time
-    gc.set_threshold(100_000, 20, 100)
     code = _main(sys.argv[1:])
     try:
         sys.stdout.flush()

@@ -116,7 +116,26 @@ def test_columns_read_what_statements_read(seed: int) -> None:
     assert taken
 
 
-WORDS = ("a", "1", "-5", "007", "a:b", "a?", "PUT", "TTL", "true", "9" * 19, "é", "?", ":p", "a--b", "/*", "'t'", ";", "")
+WORDS = (
+    "a",
+    "1",
+    "-5",
+    "007",
+    "a:b",
+    "a?",
+    "PUT",
+    "TTL",
+    "true",
+    "9" * 19,
+    "é",
+    "?",
+    ":p",
+    "a--b",
+    "/*",
+    "'t'",
+    ";",
+    "",
+)
 BLANKS = (" ", " ", " ", "\n", "\t", "\x1c", "  ", "\u00a0")
 
 
@@ -142,7 +161,9 @@ def test_plain_words_are_read_as_statements_are(seed: int) -> None:
         assert quick(pieces(text, rng))[0] == slow((text,)), text
 
 
-@pytest.mark.parametrize("odd", [";", "; ;", "PUT a ;", "PUT a b c", "PUT ?  1", "PUT a :p", "PUT :p a", "put a 1", "x"])
+@pytest.mark.parametrize(
+    "odd", [";", "; ;", "PUT a ;", "PUT a b c", "PUT ?  1", "PUT a :p", "PUT :p a", "put a 1", "x"]
+)
 def test_what_is_no_statement_among_plain_words_is_seen(odd: str) -> None:
     for before, behind in itertools.product(("PUT a 1;" * 200, "PUT a 1 ; PUT b 2;", ""), repeat=2):
         text = f"{before}{odd} ;{behind}"

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from kvql_server import passwords
+from kvql_server.passwords import Verifier, hash_password
 
 from kvql import errors
 from kvql.errors import Error
-from kvql_server import passwords
-from kvql_server.passwords import Verifier, hash_password
 
 
 @pytest.fixture
@@ -39,7 +39,8 @@ async def test_a_wrong_password_and_an_unknown_user_cost_the_same_each_time(coun
     verifier, hashed = Verifier(2, 4), hash_password("correct horse")
     assert await verifier.verify("correct horse", hashed)
     for asked, (password, stored) in enumerate(
-        [("wrong", hashed), ("wrong", hashed), ("correct horse", None), ("", None), ("", hashed), ("x" * 2000, hashed)], 2
+        [("wrong", hashed), ("wrong", hashed), ("correct horse", None), ("", None), ("", hashed), ("x" * 2000, hashed)],
+        2,
     ):
         assert not await verifier.verify(password, stored)
         assert counted() == asked
