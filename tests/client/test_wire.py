@@ -299,6 +299,43 @@ def test_connections_of_threads(shared: Server) -> None:
         assert con.execute("COUNT").fetchone() == (80,)
 
 
+_LEFT_OPEN = """
+import asyncio, sys, threading, kvql.aio
+kept = []
+
+async def work(how):
+    con = await kvql.aio.connect({url!r}, password={password!r}, ca={ca!r})
+    await con.execute("UPSERT a 1")
+    if how == "kept":
+        kept.append(con)
+    if how == "early":
+        del con
+        assert (await (await kvql.aio.connect(":memory:")).execute("COUNT")).rows == [(0,)]
+    if how == "in flight":
+        kept.append(con)
+        kept.append(asyncio.create_task(con.execute("COUNT LIKE '%1%'")))
+        await asyncio.sleep(0)
+
+threads = [threading.Thread(target=lambda: asyncio.run(work(sys.argv[1]))) for _ in range(3)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+@pytest.mark.parametrize("how", ["dropped", "kept", "early", "in flight"])
+def test_a_connection_that_nobody_closed(shared: Server, how: str) -> None:
+    """A warning, where warnings are asked for, and not gRPC's complaints about loops that have ended meanwhile."""
+    script = _LEFT_OPEN.format(url=f"{shared.url}/shop", password=PASSWORD, ca=str(shared.ca))
+    for flags, told in (("-Wignore", 0), ("-Walways", 6 if how == "early" else 3)):
+        done = subprocess.run(
+            [sys.executable, flags, "-c", script, how], capture_output=True, text=True, timeout=60, check=True
+        )
+        assert "Traceback" not in done.stderr and "never" not in done.stderr, done.stderr
+        assert done.stderr.count("ResourceWarning: unclosed connection to") == told, done.stderr
+
+
 def test_close_is_quick_and_rolls_back(shared: Server) -> None:
     con = shared.connect("shop")
     con.execute("PUT a 1")
