@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -423,6 +424,17 @@ def test_what_a_connection_is_not_for(target: dict[str, Any], auto: dbapi.Connec
             auto.execute(wrong)
     with pytest.raises(kvql.DataError, match="at least 1 byte"):
         auto.execute("PUT a 1", idempotency_key="")
+    for wrong in (5, 0, 1.5, uuid.UUID(int=7), ["a"], memoryview(b"a")):
+        with pytest.raises(kvql.InterfaceError, match="an idempotency key is text or bytes, not") as caught:
+            auto.execute("PUT a 1", idempotency_key=wrong)
+        assert "str(" in (caught.value.hint or "")
+        with pytest.raises(kvql.InterfaceError, match="an idempotency key is text or bytes, not"):
+            auto.commit(idempotency_key=wrong)
+    with pytest.raises(kvql.DataError, match="surrogate"):
+        auto.execute("PUT a 1", idempotency_key="\ud800")
+    for wrong in ("5", [5], timedelta(seconds=1)):
+        with pytest.raises(kvql.InterfaceError, match="a timeout is a number of seconds, not"):
+            auto.execute("COUNT", timeout=wrong)
     assert auto.execute("COUNT", timeout=float("inf")).fetchone() == (0,)
 
     def rows() -> Iterator[tuple[str, int]]:
