@@ -189,7 +189,12 @@ def test_executemany_in_autocommit_gives_each_its_own_fate(auto: dbapi.Connectio
     rows[2500] = ("bad key", 1)
     with pytest.raises(kvql.IntegrityError) as caught:
         cur.executemany("PUT ? ?", rows)
-    assert caught.value.statement == 7 and "2 sets" not in (caught.value.message or "")
+    assert caught.value.statement == 7
+    assert caught.value.message == "key already exists: k7, at rows[7], the first of 2 that failed"
+    with pytest.raises(kvql.DataError, match=r"no white space, at rows\[1\]$") as alone:
+        auto.executemany("UPSERT ? ?", iter([("k7", 7), ("bad key", 1)]))
+    assert alone.value.statement == 1
+    auto.execute("UPDATE k7 old")
     assert cur.rowcount == 2998
     assert auto.execute("COUNT").fetchone() == (2999,)
 
@@ -199,6 +204,7 @@ def test_executemany_in_a_transaction_is_all_or_nothing(con: dbapi.Connection) -
     with pytest.raises(kvql.IntegrityError) as caught:
         cur.executemany("PUT ? ?", [("a", 1), ("b", 1), ("a", 1), ("c", 1)])
     assert caught.value.statement == 2 and con.transaction_state == "failed"
+    assert caught.value.message == "key already exists: a, at rows[2]"
     con.rollback()
     assert cur.executemany("UPSERT :k :v", ({"k": f"k{i}", "v": i} for i in range(10))).rowcount == 10
     con.commit()
