@@ -154,9 +154,13 @@ def _format(said: Arguments, settings: Config) -> Format | None:
 def _run(said: Arguments) -> int:
     from kvql_shell import script, sources
     from kvql_shell.progress import Progress
+    from kvql_shell.redaction import redact
     from kvql_shell.session import Session
 
     (file,) = said.files
+    if sources.is_target(file, other=said.target):
+        target, other = redact(file), said.target or "FILE"
+        raise Misuse(f"{target} is a target, and the file comes first: kvql run {other} {target}")
     settings = config.load(os.environ)
     output = Output.standard(_format(said, settings), header=not said.no_header)
     output.messages = False
