@@ -85,6 +85,25 @@ def test_a_pasted_script_is_one_entry(typed: Callable[[str], str]) -> None:
     assert typed("\x1b[200~PUT a 1;\nPUT b 2;\nCOUNT;\x1b[201~\r") == "PUT a 1;\nPUT b 2;\nCOUNT;"
 
 
+def test_a_paste_opens_no_menu(shell: Shell) -> None:
+    """What it ends with is no beginning of something: no names are asked for, and Enter runs it as it stands."""
+    with create_pipe_input() as keys:
+        prompt = make_prompt(shell, Known(), InMemoryHistory(), input=keys, output=DummyOutput())
+        asked: list[str] = []
+        # what prompt_toolkit completes after, while somebody types
+        prompt.default_buffer.on_text_insert += lambda buffer: asked.append(buffer.text)
+        for pasted, entry in (
+            ("USE main;\n", "USE main;"),
+            ("PUT a 1;\r\nGET a;\r\n\r\n", "PUT a 1;\nGET a;"),
+            ("GET a;\rUSE ", "GET a;\nUSE "),
+            ("PUT a 'x\n", "PUT a 'x\n"),
+        ):
+            keys.send_text(f"\x1b[200~{pasted}\x1b[201~\x1b\r")
+            assert (prompt.prompt("> "), asked) == (entry, [])
+        keys.send_text("PUT\x1b\r")
+        assert (prompt.prompt("> "), asked) == ("PUT", ["P", "PU", "PUT"]), "typed, it does"
+
+
 def test_control_c_and_control_d(typed: Callable[[str], str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         typed("GET a\x03")
