@@ -145,11 +145,12 @@ def test_a_start_during_verify_is_kept_out(store: Path) -> None:
 def test_the_id_of_a_dead_process_is_not_told(store: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (store / "LOCK").write_text(f"{dead.pid}\n")
+    (store / "LOCK").write_text(f"{dead.pid}\nkvql://localhost:7443\n")
     with (store / "LOCK").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = run("verify", store)
         assert done.exit_code == exits.LOCKED and "in use by another process" in done.output
+        assert "localhost:7443" not in done.output + run("status", store).output
 
 
 # ── repair ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +248,9 @@ def test_a_running_server(tmp_path: Path) -> None:
         assert done.exit_code == exits.LOCKED and f"in use by process {server.process.pid}" in done.output
         told = run("status", "--data", server.data, "--format", "json").output
         assert json.loads(told)["state"] == "running" and json.loads(told)["process"] == server.process.pid
-        assert f"running, process {server.process.pid}" in run("status", server.data).output
+        assert json.loads(told)["url"] == f"kvql://localhost:{server.port}"
+        said = f"running, process {server.process.pid}, a server at kvql://localhost:{server.port}\n"
+        assert said in run("status", server.data).output
     finally:
         ending.set()
         for thread in threads:
@@ -305,8 +308,9 @@ def test_status_of_a_stopped_store(store: Path, monkeypatch: pytest.MonkeyPatch)
     assert told["checkpoint_age_s"] < 100 and told.pop("checkpoint_time") > 10**15 and len(told.pop("store")) == 16
     del told["checkpoint_age_s"]
     assert told == {
-        "state": "stopped", "process": None, "folder": str(store), "format": 1, "epoch": 1, "revision": RECORDS + 1,
-        "closed": False, "segments": 1, "records": RECORDS, "log_bytes": log_of(store).stat().st_size,
+        "state": "stopped", "process": None, "url": None, "folder": str(store), "format": 1, "epoch": 1,
+        "revision": RECORDS + 1, "closed": False, "segments": 1, "records": RECORDS,
+        "log_bytes": log_of(store).stat().st_size,
         "log_bytes_allocated": log_of(store).stat().st_size, "checkpoint": "checkpoint-0000000000000001.kvc",
         "checkpoint_revision": 1, "checkpoint_bytes": 153, "checkpoint_pairs": 1, "history": {},
     }  # fmt: skip
