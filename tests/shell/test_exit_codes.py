@@ -68,6 +68,14 @@ def test_a_target_where_the_file_should_stand(kvql: Kvql, tmp_path: Path) -> Non
         assert secret.returncode == 1 and "hush" not in secret.stderr, "never a password in a message"
 
 
+def test_a_file_where_a_folder_should_stand(kvql: Kvql, tmp_path: Path) -> None:
+    (tmp_path / "a.kvql").write_text("PUT a 1;")
+    for arguments in (("a.kvql",), ("a.kvql", "-c", "COUNT"), ("run", "a.kvql", "a.kvql"), ("ping", "a.kvql")):
+        done = kvql(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "kvql: a.kvql is a file; to carry out its statements: kvql run a.kvql TARGET\n"
+
+
 def test_help_tells_the_exit_codes(kvql: Kvql) -> None:
     for arguments in (("--help",), ("run", "--help"), ("ping", "--help")):
         done = kvql(*arguments)

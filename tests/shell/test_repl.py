@@ -179,6 +179,15 @@ def test_commands(shell: Shell) -> None:
     assert "known are table" in shown(shell)[1]
     shell.run("\\nonsense")
     assert "help tells" in shown(shell)[1]
+    for typed, meant in (
+        ("\\hlep", "\\help"), ("\\reconect", "\\reconnect"), ("\\l", "SHOW NAMESPACES"), ("\\c shop", "USE n"),
+        ("\\d shop", "DESCRIBE n"), ("\\i a.kvql", "kvql run FILE TARGET"),
+    ):  # fmt: skip
+        shell.run(typed)
+        told = f"unknown command {typed.split()[0]}; did you mean {meant}? help tells which there are\n"
+        assert shown(shell) == ("", told)
+    shell.run("\\format tabel")
+    assert "unknown format tabel; did you mean table?" in shown(shell)[1]
     shell.run("\\timing")
     shell.run("COUNT")
     assert "\ntime: " in shown(shell)[0]
@@ -195,7 +204,9 @@ def test_help(shell: Shell) -> None:
     shell.run("HELP PUT")
     assert "PUT" in shown(shell)[0]
     shell.run("help nonsense")
-    assert "no statement starts with nonsense" in shown(shell)[1]
+    assert shown(shell)[1] == "no statement starts with nonsense; help lists them all\n"
+    shell.run("help craete namespace")
+    assert "no statement starts with craete namespace; did you mean CREATE? help lists" in shown(shell)[1]
 
 
 def test_leaving_tells_of_an_open_transaction(shell: Shell) -> None:
