@@ -50,7 +50,7 @@ class Shell:
             "\\x": self._expanded,
             "\\timing": self._toggle_timing,
             "\\reconnect": lambda _: self._reconnect(),
-            **dict.fromkeys(("help", "\\help", "\\h", "\\?"), self._help),
+            **dict.fromkeys(("help", "\\help", "\\h", "\\?", "?"), self._help),
         }
 
     # ── what the user sees ────────────────────────────────────────────────────────────────────────────────────────

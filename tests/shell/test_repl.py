@@ -148,7 +148,7 @@ def test_an_error_in_a_pasted_script_leaves_its_transaction_to_the_user(shell: S
     assert "(1 row)" in shown(shell)[0]
 
 
-@pytest.mark.parametrize("entry", ["help", "\\help", "\\h", "\\?", "help;", "HELP"])
+@pytest.mark.parametrize("entry", ["help", "\\help", "\\h", "\\?", "?", "help;", "HELP"])
 def test_every_word_for_help(shell: Shell, entry: str) -> None:
     shell.run(entry)
     out, err = shown(shell)
