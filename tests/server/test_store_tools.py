@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -18,10 +19,14 @@ import pexpect
 import pytest
 from click.testing import CliRunner, Result
 from kvql_server import exits
+from kvql_server.engines.hashtable import HashTableEngine
+from kvql_server.engines.hashtable.files import lock_holder
 from kvql_server.executor import Executor, step
 from kvql_server.main import main
+from kvql_server.service import serving
 
 import kvql
+from kvql.transport.target import parse_target
 from tests.servers import BIN, Server
 from tests.stores import RECORDS, ends, log_of
 
@@ -151,6 +156,28 @@ def test_the_id_of_a_dead_process_is_not_told(store: Path) -> None:
         done = run("verify", store)
         assert done.exit_code == exits.LOCKED and "in use by another process" in done.output
         assert "localhost:7443" not in done.output + run("status", store).output
+
+
+@pytest.mark.parametrize(("host", "port", "url"), [
+    ("127.0.0.1", 7443, "kvql://localhost:7443"), ("localhost", 1, "kvql://localhost:1"),
+    ("0.0.0.0", 7443, "kvql://localhost:7443"), ("::", 7443, "kvql://localhost:7443"),
+    ("db.example.com", 7443, "kvql://db.example.com:7443"), ("fd00::7", 7443, "kvql://[fd00::7]:7443"),
+    ("/run/a b.sock", -1, "kvql+unix:///run/a%20b.sock"),
+])  # fmt: skip
+def test_where_a_server_says_it_is(store: Path, host: str, port: int, url: str) -> None:
+    engine = HashTableEngine.open(store)
+    serving._announce(str(store), host, port)
+    assert lock_holder(str(store)) == (True, os.getpid(), url)
+    asyncio.run(engine.close())
+    assert lock_holder(str(store)) == (False, None, None)
+    assert parse_target(url).remote
+
+
+def test_a_server_that_cannot_say_where_it_is_serves_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving._announce(str(tmp_path / "nowhere"), "localhost", 7443)
+    assert "cannot say in" in caplog.text
 
 
 # ── repair ────────────────────────────────────────────────────────────────────────────────────────────────────────
