@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import secrets
+import shlex
 import signal
 import socket
 import subprocess
@@ -18,6 +19,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
+
+from kvql_server.engines.hashtable.files import lock_holder
 
 PORT: Final = 7443
 START_TIMEOUT_S: Final = 60.0
@@ -32,15 +35,31 @@ def main(arguments: Sequence[str]) -> int:
     if not (certs / "server.pem").exists():
         subprocess.run([_BIN / "kvql-server", "certs", "--host", "localhost"], check=True, stdout=sys.stderr)
     password = ensure_administrator(data)
+    holder = lock_holder(str(data))
+    if holder.held and holder.url is not None:  # before the log of that server is begun anew
+        line = shlex.join(shell_command(holder.url, certs, password))
+        print(
+            f"a server has {data} already: process {holder.process}. A second shell on it, until that server stops:\n"
+            f"  {line}",
+            file=sys.stderr,
+        )
+        return 2
     try:
         with server(data) as port:
-            command = [str(_BIN / "kvql"), f"kvql://admin@localhost:{port}/main", "--ca", str(certs / "ca.pem")]
-            if password is not None:
-                command += ["--password-file", str(password)]
-            return _run_shell([*command, *arguments])
+            return _run_shell([*shell_command(f"kvql://localhost:{port}", certs, password), *arguments])
     except ServerFailed as e:
         print(e, file=sys.stderr)
         return 2
+
+
+def shell_command(url: str, certs: Path, password: Path | None) -> list[str]:
+    """How to get into the server at ``url``, which has no user and no namespace yet."""
+    command = [str(_BIN / "kvql")]
+    if url.startswith("kvql+unix:"):
+        command += [f"{url}?ns=main", "--user", "admin"]
+    else:
+        command += [f"{url.replace('://', '://admin@')}/main", "--ca", str(certs / "ca.pem")]
+    return command if password is None else [*command, "--password-file", str(password)]
 
 
 def ensure_administrator(data: Path) -> Path | None:

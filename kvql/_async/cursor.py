@@ -115,15 +115,14 @@ class AsyncCursor:
         """A write for every set of parameters, streamed in as few messages as possible.
 
         In autocommit each set has its own fate: the error that is raised at the end is that of the first that failed,
-        with its index in ``statement``. In a transaction nothing after it is carried out.
+        which its message calls ``rows[7]``; the index alone is in ``statement``. In a transaction nothing after it is
+        carried out.
         """
         self._begin()
         tally = await self.connection._run_rows(statement, rows, timeout)
         self._count = tally.row_count
         if tally.error is not None:
-            if tally.failed > 1 and tally.error.hint is None:
-                tally.error.hint = f"{tally.failed:,} sets of parameters failed; this is the first"
-            raise tally.error
+            raise tally.told()
         return self
 
     def setinputsizes(self, sizes: Sequence[Any]) -> None:

@@ -10,6 +10,7 @@ from kvql.client.events import as_watch
 from kvql.client.lane import Lane, TransactionState, located
 from kvql.client.texts import Texts
 from kvql.compiler import Given, compile_statement
+from kvql.compiler.parameters import encodable
 from kvql.compiler.points import Point, point_shape
 from kvql.errors import Error
 from kvql.transport import Transport
@@ -122,6 +123,12 @@ class BaseClient:
 
 def _checked(key: bytes | str) -> bytes:
     """An idempotency key as it is sent; an empty one would be none, and protect from nothing."""
+    if not isinstance(key, str | bytes):
+        raise errors.InterfaceError(
+            f"an idempotency key is text or bytes, not {type(key).__name__}",
+            sqlstate=errors.INVALID,
+            hint="pass str(…)",
+        )
     if not key:
         raise errors.error(errors.INVALID, "an idempotency key has at least 1 byte")
-    return key.encode() if isinstance(key, str) else key
+    return encodable(key, None).encode() if isinstance(key, str) else key

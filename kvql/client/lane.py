@@ -122,7 +122,13 @@ def _is_rollback(request: pb.Request) -> bool:
 
 def deadline_ms(timeout: float) -> int:
     """A timeout in seconds for the wire; 22023 if it is none."""
-    if not timeout > 0:
+    try:
+        lasts = timeout > 0
+    except TypeError:
+        raise errors.InterfaceError(
+            f"a timeout is a number of seconds, not {type(timeout).__name__}", sqlstate=errors.INVALID
+        ) from None
+    if not lasts:
         raise errors.error(errors.INVALID, f"a timeout must be longer than 0 seconds, not {timeout}")
     return round(min(max(1, timeout * 1000), 2**32 - 1))
 

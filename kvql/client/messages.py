@@ -119,3 +119,11 @@ class Tally:
         # a row that could not even be sent is known before those that were sent ahead of it are answered
         if self.error is None or index < (self.error.statement or 0):
             self.error = error
+
+    def told(self) -> Error:
+        """The first error, whose message says which set of parameters it was."""
+        error = self.error
+        assert error is not None
+        more = f", the first of {self.failed:,} that failed" if self.failed > 1 else ""
+        error.message += f", at rows[{error.statement}]{more}"
+        return error

@@ -34,6 +34,9 @@ class Shared:
         self._free: list[int] = []
         self._next = 0
 
+    def __del__(self) -> None:
+        self.transport.dropped()
+
     def take_lane(self) -> int:
         if self._free:
             return self._free.pop()

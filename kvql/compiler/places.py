@@ -8,17 +8,21 @@ from kvql import ast
 from kvql.compiler.expressions import step_spans
 from kvql.span import Span
 
-STEP, COLUMN, NAME = 6, 7, 8
+STEP, COLUMN, NAME, OPTION, OPTION_VALUE = 6, 7, 8, 9, 10
 """Parts of a statement that an error on the wire may blame (``Part`` in kvql.proto); the others are the parser's."""
 
 
 def span_of(statement: ast.Statement, item: int, part: int) -> Span | None:
-    """Where in the text of ``statement`` its ``item``-th step, column or name stands, from 1; None if nowhere."""
+    """Where in the text of ``statement`` its ``item``-th step, column, name or option stands, from 1; or None."""
     if isinstance(statement, ast.Explain | ast.DryRun):
         return span_of(statement.statement, item, part)
     if part in (COLUMN, NAME):
         named = _names(statement)
         return named[item - 1].span if 0 < item <= len(named) else None
+    if part in (OPTION, OPTION_VALUE):
+        options = statement.options if isinstance(statement, ast.CreateNamespace | ast.AlterNamespace) else ()
+        option = options[item - 1] if 0 < item <= len(options) else None
+        return None if option is None else (option.name if part == OPTION else option.value).span
     for node in _expressions(statement):
         spans = step_spans(node)
         if item <= len(spans):

@@ -11,6 +11,7 @@ can be stepped without an event loop, and ``direct`` skips even that.
 from __future__ import annotations
 
 import os
+import warnings
 from asyncio import Future
 from collections.abc import Callable
 from typing import Protocol
@@ -133,3 +134,13 @@ class Transport(Protocol):
 
     async def close(self) -> None:
         """End the connection; open transactions are rolled back. Closing twice is fine."""
+
+    def dropped(self) -> None:
+        """Nobody holds the connection any more: say so if nobody has closed it. From any thread, at any time."""
+
+
+def warn_unclosed(place: str, transport: Transport) -> None:
+    """As Python warns of files and sockets that are left open: with ``-X dev`` or ``-W default``."""
+    warnings.warn(
+        f"unclosed connection to {place}: await its close(), or enter it with async with", ResourceWarning, 2, transport
+    )

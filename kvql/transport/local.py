@@ -18,7 +18,7 @@ from kvql import errors
 from kvql.compiler.points import Point
 from kvql.errors import Error
 from kvql.result import Result
-from kvql.transport import cancelled
+from kvql.transport import cancelled, warn_unclosed
 from kvql.transport.fetching import Fetching, Position, Rows
 from kvql.v1 import kvql_pb2 as pb
 
@@ -149,6 +149,10 @@ class LocalTransport:
             session.close()
         if self._owner:
             self._close_store()
+
+    def dropped(self) -> None:
+        if not self._closed:
+            warn_unclosed("a store in process", self)
 
     def _close_store(self) -> None:
         """The store runs an event loop to close its files; where one runs already, another thread does it."""

@@ -20,6 +20,7 @@ from kvql import errors
 from kvql.compiler.points import GET, Point
 from kvql.errors import Error
 from kvql.result import Result
+from kvql.transport import warn_unclosed
 from kvql.transport.channel import Channel
 from kvql.transport.failures import no_answer
 from kvql.transport.login import Access, Login
@@ -64,6 +65,8 @@ class WireTransport:
         self._heard_s = 0.0
         """When the server last said something."""
         self._supervisor: asyncio.Task[None] | None = None
+        self._unheld = False
+        """Whether it was dropped by everybody before anybody closed it."""
         self.point = self._point
 
     @classmethod
@@ -151,13 +154,8 @@ class WireTransport:
     async def close(self) -> None:
         if self._closing:
             return
-        self._closing = True
-        for stream in list(self._streams):
-            stream.stop()
-            if isinstance(stream, WatchExchange):
-                await stream.ended()
-        self._wanted.set()
-        self._room.set()
+        self._end()
+        await self._end_streams()
         try:
             if self._supervisor is not None:
                 await asyncio.wait([self._supervisor], timeout=_FAREWELL_S)
@@ -166,6 +164,34 @@ class WireTransport:
         finally:
             if self._supervisor is not None:
                 self._supervisor.cancel()
+            await self._channel.close()
+
+    def _end(self) -> None:
+        self._closing = True
+        self._wanted.set()
+        self._room.set()
+
+    async def _end_streams(self) -> None:
+        for stream in list(self._streams):
+            stream.stop()
+            if isinstance(stream, WatchExchange):
+                await stream.ended()
+
+    def dropped(self) -> None:
+        if self._closing:
+            return
+        warn_unclosed(self.address, self)
+        self._unheld = True
+        with contextlib.suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._end)
+
+    async def _leave(self) -> None:
+        """What ``close`` does, where nobody calls it."""
+        try:
+            await self._end_streams()
+            if self._channel.is_ready:
+                await self._login.logout(self._channel.stub, _FAREWELL_S)
+        finally:
             await self._channel.close()
 
     # ── the session ───────────────────────────────────────────────────────────────────────────────────────────────
@@ -193,6 +219,20 @@ class WireTransport:
         return self._access.target.address
 
     async def _supervise(self) -> None:
+        try:
+            await self._serve()
+        except asyncio.CancelledError:
+            # The loop ends. An answer that came now would be for a loop that is gone, and gRPC has no other place to
+            # say so than standard error: nothing may be left on its way.
+            if not self._closing and not self._unheld:
+                warn_unclosed(self.address, self)
+            self._closing = True
+            await self._leave()
+            raise
+        if self._unheld:
+            await self._leave()
+
+    async def _serve(self) -> None:
         fruitless = 0
         while not self._closing:
             await self._wanted.wait()
@@ -250,6 +290,10 @@ class WireTransport:
                     await call.done_writing()
                 self._room.set()
                 await asyncio.wait([reader], timeout=_FAREWELL_S)
+        except asyncio.CancelledError:
+            call.cancel()
+            await asyncio.wait([reader])
+            raise
         finally:
             if not reader.done() and self._closing:
                 call.cancel()

@@ -308,6 +308,9 @@ class _PartEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Part.ValueType],
     """A column of INSERT or a declared field of CREATE NAMESPACE; `item` counts them."""
     PART_NAME: _Part.ValueType  # 8
     """The name of a savepoint."""
+    PART_OPTION: _Part.ValueType  # 9
+    """The name of an option of CREATE or ALTER NAMESPACE, and the value that it is given; `item` counts the options."""
+    PART_OPTION_VALUE: _Part.ValueType  # 10
 
 class Part(_Part, metaclass=_PartEnumTypeWrapper): ...
 
@@ -323,6 +326,9 @@ PART_COLUMN: Part.ValueType  # 7
 """A column of INSERT or a declared field of CREATE NAMESPACE; `item` counts them."""
 PART_NAME: Part.ValueType  # 8
 """The name of a savepoint."""
+PART_OPTION: Part.ValueType  # 9
+"""The name of an option of CREATE or ALTER NAMESPACE, and the value that it is given; `item` counts the options."""
+PART_OPTION_VALUE: Part.ValueType  # 10
 Global___Part: _TypeAlias = Part  # noqa: Y015
 
 @_typing.final

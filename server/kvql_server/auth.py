@@ -15,11 +15,15 @@ from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
 from kvql_server.catalog import Catalog, Namespace
+from kvql_server.names import nearest
 from kvql_server.transaction import Transaction
 
 LOCAL_USER: Final = "admin"
 """Under this name the operating-system user of an in-process store writes; it is the first administrator's name, so
 that what was made in process belongs to an administrator when a server opens the same folder."""
+CREATES: Final = "the first PUT or UPSERT creates it"
+_LOOKED_AT_MAX: Final = 200
+"""Names that a mistyped one is compared with: 3 ms, which every other client waits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +58,13 @@ class Access:
 
     async def existing(self, transaction: Transaction, principal: Principal, name: str) -> Namespace:
         """The namespace, for a statement that reads it or changes what is there; else 3F000."""
+        record = await self.find(transaction, principal, name)
+        if record is None:
+            raise await self.no_such(transaction, principal, name)
+        return record
+
+    async def find(self, transaction: Transaction, principal: Principal, name: str) -> Namespace | None:
+        """The namespace, if there is one that the user may see."""
         rules.check_namespace(name)
         admin = await self.is_admin(transaction, principal)
         record = await self.catalog.namespace(transaction, name)
@@ -62,7 +73,21 @@ class Access:
         if record is None and principal.local and name == self._start_namespace:
             # where an in-process session starts reads as empty before the first write
             return Namespace(principal.name, since=transaction.revision)
-        raise no_such_namespace(name)
+        return None
+
+    async def no_such(self, transaction: Transaction, principal: Principal, name: str) -> Error:
+        """3F000 for a namespace that was not found."""
+        near = await self.near(transaction, principal, name)
+        return errors.error(
+            errors.NO_SUCH_NAMESPACE, f"namespace {name} does not exist",
+            hint=f"{f'did you mean {near}?' if near else CREATES + ';'} SHOW NAMESPACES lists yours",
+            part=pb.PART_NAMESPACE,
+        )  # fmt: skip
+
+    async def near(self, transaction: Transaction, principal: Principal, name: str) -> str | None:
+        """The namespace that ``name`` is most likely a slip of, among those that the user may see."""
+        owner = None if await self.is_admin(transaction, principal) else principal.name
+        return nearest(name, await self.catalog.names(transaction, owner, _LOOKED_AT_MAX))
 
     async def writable(self, transaction: Transaction, principal: Principal, name: str) -> tuple[Namespace, bool]:
         """The namespace for a statement that may create it, and whether it is new; 42501 if it is another user's."""
@@ -82,13 +107,6 @@ class Access:
             # dropped by this transaction: what others write to it until the commit would be younger than ``since``
             transaction.guard(name)
         return Namespace(principal.name, since=transaction.revision), True
-
-
-def no_such_namespace(name: str) -> Error:
-    return errors.error(
-        errors.NO_SUCH_NAMESPACE, f"namespace {name} does not exist",
-        hint="the first PUT or UPSERT creates it; SHOW NAMESPACES lists yours", part=pb.PART_NAMESPACE,
-    )  # fmt: skip
 
 
 def taken(name: str) -> Error:

@@ -94,6 +94,18 @@ class Catalog:
         """All of them, in the order of their names."""
         return await self._all(transaction, NAMESPACE, Namespace)
 
+    async def names(self, transaction: Transaction, owner: str | None, most: int) -> list[str]:
+        """The first ``most`` that ``owner`` owns, or of all, for a hint: nobody's conflict."""
+        out: list[str] = []
+        async for page in transaction.look(SYSTEM_NAMESPACE, NAMESPACE, prefix_end(NAMESPACE)):
+            for key, entry in page:
+                record = self._decode(key, entry, Namespace)
+                if record is not None and (owner is None or record.owner == owner):
+                    out.append(key[len(NAMESPACE) :])
+            if len(out) >= most:
+                break
+        return out[:most]
+
     async def users(self, transaction: Transaction) -> list[tuple[str, User]]:
         return await self._all(transaction, USER, User)
 

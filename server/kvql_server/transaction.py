@@ -144,12 +144,18 @@ class Transaction:
             put.expires_at,
         )  # fmt: skip
 
-    async def scan(
+    def scan(
         self, namespace: str, start: str = "", end: str | None = None, order: Order = "key"
     ) -> AsyncIterator[Page]:
         """Pages of the live pairs of [start, end), own writes included as they are now; the range is remembered as
         read."""
         self.guard(namespace, start, end)
+        return self.look(namespace, start, end, order)
+
+    async def look(
+        self, namespace: str, start: str = "", end: str | None = None, order: Order = "key"
+    ) -> AsyncIterator[Page]:
+        """The same, for what decides nothing: it is not remembered as read, and no change of it is a conflict."""
         own = self._own_range(namespace, start, end)
         cleared = namespace in self.writes.cleared
         pending = {key: await self._pending(write, cleared) for key, write in own.items() if self._lives(write)}

@@ -7,7 +7,7 @@ are words because that is what everybody types first, and no statement starts wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
@@ -26,6 +26,15 @@ _BACKSLASH_HELP: Final = (
     ("\\reconnect", "connect again"),
     ("\\q, exit, Ctrl-D", "leave"),
 )
+_ELSEWHERE: Final = {
+    "\\l": "SHOW NAMESPACES",
+    "\\dn": "SHOW NAMESPACES",
+    "\\dt": "SHOW NAMESPACES",
+    "\\d": "DESCRIBE n",
+    "\\c": "USE n",
+    "\\i": "kvql run FILE TARGET",
+}
+"""psql's, which hands type by themselves."""
 
 
 class Shell:
@@ -41,7 +50,7 @@ class Shell:
             "\\x": self._expanded,
             "\\timing": self._toggle_timing,
             "\\reconnect": lambda _: self._reconnect(),
-            **dict.fromkeys(("help", "\\help", "\\h", "\\?"), self._help),
+            **dict.fromkeys(("help", "\\help", "\\h", "\\?", "?"), self._help),
         }
 
     # ── what the user sees ────────────────────────────────────────────────────────────────────────────────────────
@@ -108,14 +117,16 @@ class Shell:
         elif name in self._commands:
             self._commands[name](rest.strip())
         else:
-            self.output.tell(f"unknown command {screen.safe(word)}; help tells which there are")
+            meant = _ELSEWHERE.get(name) or _near(name, [*self._commands, *_LEAVING])
+            self.output.tell(f"unknown command {screen.safe(word)};{_asked(meant)} help tells which there are")
 
     def _format(self, name: str) -> None:
         if name:
             try:
                 self.output.form = Format(name.lower())
             except ValueError:
-                self.output.tell(f"unknown format {screen.safe(name)}; known are {', '.join(Format)}")
+                meant = _asked(_near(name.lower(), list(Format)))
+                self.output.tell(f"unknown format {screen.safe(name)};{meant} known are {', '.join(Format)}")
                 return
         self._say(f"format: {self.output.form}")
 
@@ -132,7 +143,8 @@ class Shell:
 
         text = manual.topic(topic) if topic else manual.overview()
         if topic and text is None:
-            self.output.tell(f"no statement starts with {screen.safe(topic)}; help lists them all")
+            meant = _asked(_near(topic.upper().split()[0], manual.first_words()))
+            self.output.tell(f"no statement starts with {screen.safe(topic)};{meant} help lists them all")
             return
         self._say(text or "")
         if not topic:
@@ -151,3 +163,15 @@ class Shell:
             self.output.tell("not connected; \\reconnect tries again")
             return
         self.output.tell("connected again" + (", the open transaction was rolled back" if was_open else ""))
+
+
+def _near(typed: str, known: Iterable[str]) -> str | None:
+    """The word that was most likely meant."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(typed[:100], list(known), 1, 0.6)
+    return found[0] if found else None
+
+
+def _asked(meant: str | None) -> str:
+    return f" did you mean {meant}?" if meant else ""

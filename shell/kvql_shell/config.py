@@ -102,6 +102,11 @@ class Target:
         return parse_target(self.text)
 
     @property
+    def is_new(self) -> bool:
+        """A folder that is not there, and will be made: or a name that was meant otherwise."""
+        return self.place.kind == "folder" and not os.path.exists(os.path.expanduser(self.place.place))
+
+    @property
     def holds_password(self) -> bool:
         """A password in the URL, where every user of the machine may see it."""
         return self.place.password is not None

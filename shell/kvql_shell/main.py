@@ -75,7 +75,12 @@ def _shell(said: Arguments) -> int:
     interactive = not said.texts and sys.stdin.isatty() and sys.stdout.isatty()
     parameters = script.parameters_of(said.set)
     texts = _texts(said)
-    session = Session(_access(said, settings, output))
+    access = _access(said, settings, output)
+    if interactive and access.target.is_new:
+        output.tell(
+            f"NOTICE: there was no folder {access.target.place.place}, a new store is made in it; a server is kvql://HOST"
+        )
+    session = Session(access)
     try:
         if interactive:
             return _prompt(session, output)
@@ -122,6 +127,9 @@ def _access(said: Arguments, settings: Config, output: Output) -> Access:
     chosen = config.target(said.target, os.environ, settings)
     if not chosen.named:
         output.tell("NOTICE: no target given: a store in memory, gone at the end (kvql --help tells how to name one)")
+    if chosen.place.kind == "folder" and os.path.isfile(chosen.place.place):
+        file = chosen.place.place
+        raise Misuse(f"{file} is a file; to carry out its statements: kvql run {file} TARGET")
     if said.password is not None or (said.target is not None and chosen.holds_password):
         output.warning(
             "a password on the command line can be seen by every user of this machine; "
@@ -151,9 +159,13 @@ def _format(said: Arguments, settings: Config) -> Format | None:
 def _run(said: Arguments) -> int:
     from kvql_shell import script, sources
     from kvql_shell.progress import Progress
+    from kvql_shell.redaction import redact
     from kvql_shell.session import Session
 
     (file,) = said.files
+    if sources.is_target(file, other=said.target):
+        target, other = redact(file), said.target or "FILE"
+        raise Misuse(f"{target} is a target, and the file comes first: kvql run {other} {target}")
     settings = config.load(os.environ)
     output = Output.standard(_format(said, settings), header=not said.no_header)
     output.messages = False

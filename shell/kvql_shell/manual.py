@@ -30,6 +30,11 @@ def topic(name: str) -> str | None:
     return "\n\n".join(found) if found else None
 
 
+def first_words() -> set[str]:
+    """What statements start with."""
+    return {form.split()[0] for forms, _ in STATEMENTS.values() for form in forms.split("\n")}
+
+
 def _starts(form: str, words: list[str]) -> bool:
     return form.replace("[", "").replace("]", "").split()[: len(words)] == words
 

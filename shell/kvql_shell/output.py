@@ -88,6 +88,8 @@ class Output:
         except Error as e:
             if e.sqlstate != errors.CANCELLED or not interrupted():
                 raise
+            if terminal(self.out) and self.form in PEOPLE:
+                self.out.write("\n")  # behind the ^C
         finally:
             live.finish()
 

@@ -8,7 +8,7 @@ from typing import Final
 _TEXT: Final = r"(?:[eE]?'(?:[^'\\]|''|\\.)*(?:'|$))"
 _GAP: Final = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
 _SECRET: Final = re.compile(rf"(\bPASSWORD{_GAP}){_TEXT}", re.IGNORECASE | re.DOTALL)
-_URL: Final = re.compile(r"(kvql://[^\s:/@]*:)[^\s@/]+(@)")
+_URL: Final = re.compile(r"(kvql(?:\+unix)?://[^\s:/@]*:)[^\s@/]+(@)")
 
 
 def redact(text: str) -> str:

@@ -12,6 +12,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.history import History as BaseHistory
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.keys import Keys
 from prompt_toolkit.output.color_depth import ColorDepth
 
 from kvql.parser import is_complete
@@ -99,6 +100,15 @@ def _keys(shell: Shell) -> KeyBindings:
     def _(event: KeyPressEvent) -> None:
         """Enter takes the completion that is marked, and no more."""
         event.current_buffer.complete_state = None
+
+    @keys.add(Keys.BracketedPaste)
+    def _(event: KeyPressEvent) -> None:
+        """A paste goes in as it stands, without a menu behind its end, where Enter runs it."""
+        text = event.data.replace("\r\n", "\n").replace("\r", "\n")
+        buffer = event.current_buffer
+        if is_complete(buffer.document.text_before_cursor + text):
+            text = text.rstrip("\n") or text
+        buffer.insert_text(text, fire_event=False)
 
     @keys.add("escape", "enter")
     def _(event: KeyPressEvent) -> None:

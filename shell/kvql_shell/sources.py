@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import sys
 from collections.abc import Callable, Iterator
@@ -10,11 +11,13 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from kvql_shell.config import MEMORY
 from kvql_shell.exits import Misuse
 from kvql_shell.places import decoded
 from kvql_shell.script import Text, chunks_of
 
 STANDARD_INPUT: Final = "-"
+_TARGET: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://|kvql\+file:")
 _STANDARD_INPUT_NAME: Final = "stdin"
 
 
@@ -33,6 +36,13 @@ def _check_file(name: str) -> None:
         raise Misuse(f"{name}: no such file")
     if not os.access(name, os.R_OK):
         raise Misuse(f"{name}: permission denied")
+
+
+def is_target(name: str, *, other: str | None) -> bool:
+    """Whether ``name``, where a file should stand, is the place of a store and changed places with ``other``."""
+    if os.path.isdir(name):
+        return other is not None and os.path.isfile(other)
+    return name == MEMORY or (_TARGET.match(name) is not None and not os.path.exists(name))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -188,7 +189,12 @@ def test_executemany_in_autocommit_gives_each_its_own_fate(auto: dbapi.Connectio
     rows[2500] = ("bad key", 1)
     with pytest.raises(kvql.IntegrityError) as caught:
         cur.executemany("PUT ? ?", rows)
-    assert caught.value.statement == 7 and "2 sets" not in (caught.value.message or "")
+    assert caught.value.statement == 7
+    assert caught.value.message == "key already exists: k7, at rows[7], the first of 2 that failed"
+    with pytest.raises(kvql.DataError, match=r"no white space, at rows\[1\]$") as alone:
+        auto.executemany("UPSERT ? ?", iter([("k7", 7), ("bad key", 1)]))
+    assert alone.value.statement == 1
+    auto.execute("UPDATE k7 old")
     assert cur.rowcount == 2998
     assert auto.execute("COUNT").fetchone() == (2999,)
 
@@ -198,6 +204,7 @@ def test_executemany_in_a_transaction_is_all_or_nothing(con: dbapi.Connection) -
     with pytest.raises(kvql.IntegrityError) as caught:
         cur.executemany("PUT ? ?", [("a", 1), ("b", 1), ("a", 1), ("c", 1)])
     assert caught.value.statement == 2 and con.transaction_state == "failed"
+    assert caught.value.message == "key already exists: a, at rows[2]"
     con.rollback()
     assert cur.executemany("UPSERT :k :v", ({"k": f"k{i}", "v": i} for i in range(10))).rowcount == 10
     con.commit()
@@ -423,6 +430,17 @@ def test_what_a_connection_is_not_for(target: dict[str, Any], auto: dbapi.Connec
             auto.execute(wrong)
     with pytest.raises(kvql.DataError, match="at least 1 byte"):
         auto.execute("PUT a 1", idempotency_key="")
+    for wrong in (5, 0, 1.5, uuid.UUID(int=7), ["a"], memoryview(b"a")):
+        with pytest.raises(kvql.InterfaceError, match="an idempotency key is text or bytes, not") as caught:
+            auto.execute("PUT a 1", idempotency_key=wrong)
+        assert "str(" in (caught.value.hint or "")
+        with pytest.raises(kvql.InterfaceError, match="an idempotency key is text or bytes, not"):
+            auto.commit(idempotency_key=wrong)
+    with pytest.raises(kvql.DataError, match="surrogate"):
+        auto.execute("PUT a 1", idempotency_key="\ud800")
+    for wrong in ("5", [5], timedelta(seconds=1)):
+        with pytest.raises(kvql.InterfaceError, match="a timeout is a number of seconds, not"):
+            auto.execute("COUNT", timeout=wrong)
     assert auto.execute("COUNT", timeout=float("inf")).fetchone() == (0,)
 
     def rows() -> Iterator[tuple[str, int]]:

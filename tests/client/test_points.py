@@ -46,7 +46,8 @@ def test_each_has_its_own_answer(server: Server) -> None:
                 "HINT: UPDATE replaces a value, UPSERT puts or replaces",
                 1,
                 [("a", 1)],
-                "ERROR 02000: key does not exist: none\nLINE 1: GET none\n            ^^^^",
+                "ERROR 02000: key does not exist: none\nLINE 1: GET none\n            ^^^^\n"
+                "HINT: HAS asks whether a key is there, SHOW KEYS lists them",
                 1,
             ]
             assert await outcomes(con, "GET ü", "GET c", "GET b", ("GET ?", ["a.b"]), "GET a") == [

@@ -103,6 +103,19 @@ def test_what_is_somebody_elses_is_not_there(people: dict[str, Wire], name: str,
     assert told(answers[0], namespace) == told(answers[1], missing)
 
 
+def test_a_mistyped_name_is_compared_with_what_one_may_see(people: dict[str, Wire]) -> None:
+    statements = ("SELECT * FROM owmed", "DESCRIBE owmed", "DROP NAMESPACE owmed", "COUNT FROM owmed")
+    for statement in statements:
+        hints = {
+            name: people[name].refusal(pb.Request(text=pb.TextCommand(text=statement))).hint or ""
+            for name in ("user", "admin", "other")
+        }
+        assert hints["user"] == hints["admin"] == "did you mean owned? SHOW NAMESPACES lists yours"
+        assert "owned" not in hints["other"], statement
+    notices = {name: people[name].execute(pb.Request(lane=9, text=pb.TextCommand(text="USE owmed"))) for name in people}
+    assert "did you mean owned?" in str(notices["user"]) and "owned" not in str(notices["other"])
+
+
 @pytest.mark.parametrize("namespace", ["owned", "declared"])
 @pytest.mark.parametrize("name", _creating())
 def test_what_is_somebody_elses_cannot_be_written(people: dict[str, Wire], name: str, namespace: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -18,10 +19,14 @@ import pexpect
 import pytest
 from click.testing import CliRunner, Result
 from kvql_server import exits
+from kvql_server.engines.hashtable import HashTableEngine
+from kvql_server.engines.hashtable.files import lock_holder
 from kvql_server.executor import Executor, step
 from kvql_server.main import main
+from kvql_server.service import serving
 
 import kvql
+from kvql.transport.target import parse_target
 from tests.servers import BIN, Server
 from tests.stores import RECORDS, ends, log_of
 
@@ -145,11 +150,34 @@ def test_a_start_during_verify_is_kept_out(store: Path) -> None:
 def test_the_id_of_a_dead_process_is_not_told(store: Path) -> None:
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
-    (store / "LOCK").write_text(f"{dead.pid}\n")
+    (store / "LOCK").write_text(f"{dead.pid}\nkvql://localhost:7443\n")
     with (store / "LOCK").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         done = run("verify", store)
         assert done.exit_code == exits.LOCKED and "in use by another process" in done.output
+        assert "localhost:7443" not in done.output + run("status", store).output
+
+
+@pytest.mark.parametrize(("host", "port", "url"), [
+    ("127.0.0.1", 7443, "kvql://localhost:7443"), ("localhost", 1, "kvql://localhost:1"),
+    ("0.0.0.0", 7443, "kvql://localhost:7443"), ("::", 7443, "kvql://localhost:7443"),
+    ("db.example.com", 7443, "kvql://db.example.com:7443"), ("fd00::7", 7443, "kvql://[fd00::7]:7443"),
+    ("/run/a b.sock", -1, "kvql+unix:///run/a%20b.sock"),
+])  # fmt: skip
+def test_where_a_server_says_it_is(store: Path, host: str, port: int, url: str) -> None:
+    engine = HashTableEngine.open(store)
+    serving._announce(str(store), host, port)
+    assert lock_holder(str(store)) == (True, os.getpid(), url)
+    asyncio.run(engine.close())
+    assert lock_holder(str(store)) == (False, None, None)
+    assert parse_target(url).remote
+
+
+def test_a_server_that_cannot_say_where_it_is_serves_all_the_same(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    serving._announce(str(tmp_path / "nowhere"), "localhost", 7443)
+    assert "cannot say in" in caplog.text
 
 
 # ── repair ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -247,7 +275,9 @@ def test_a_running_server(tmp_path: Path) -> None:
         assert done.exit_code == exits.LOCKED and f"in use by process {server.process.pid}" in done.output
         told = run("status", "--data", server.data, "--format", "json").output
         assert json.loads(told)["state"] == "running" and json.loads(told)["process"] == server.process.pid
-        assert f"running, process {server.process.pid}" in run("status", server.data).output
+        assert json.loads(told)["url"] == f"kvql://localhost:{server.port}"
+        said = f"running, process {server.process.pid}, a server at kvql://localhost:{server.port}\n"
+        assert said in run("status", server.data).output
     finally:
         ending.set()
         for thread in threads:
@@ -305,8 +335,9 @@ def test_status_of_a_stopped_store(store: Path, monkeypatch: pytest.MonkeyPatch)
     assert told["checkpoint_age_s"] < 100 and told.pop("checkpoint_time") > 10**15 and len(told.pop("store")) == 16
     del told["checkpoint_age_s"]
     assert told == {
-        "state": "stopped", "process": None, "folder": str(store), "format": 1, "epoch": 1, "revision": RECORDS + 1,
-        "closed": False, "segments": 1, "records": RECORDS, "log_bytes": log_of(store).stat().st_size,
+        "state": "stopped", "process": None, "url": None, "folder": str(store), "format": 1, "epoch": 1,
+        "revision": RECORDS + 1, "closed": False, "segments": 1, "records": RECORDS,
+        "log_bytes": log_of(store).stat().st_size,
         "log_bytes_allocated": log_of(store).stat().st_size, "checkpoint": "checkpoint-0000000000000001.kvc",
         "checkpoint_revision": 1, "checkpoint_bytes": 153, "checkpoint_pairs": 1, "history": {},
     }  # fmt: skip

@@ -53,6 +53,29 @@ def test_a_file_that_is_not_there_or_a_folder(kvql: Kvql, name: str) -> None:
         assert done.stdout == ""
 
 
+def test_a_target_where_the_file_should_stand(kvql: Kvql, tmp_path: Path) -> None:
+    (tmp_path / "a.kvql").write_text("PUT a 1;")
+    (tmp_path / "store").mkdir()
+    for target in ("kvql://ann@localhost/shop", "kvql+unix:///k.sock", "kvql+file:store", ":memory:", "store"):
+        done = kvql("run", target, "a.kvql")
+        assert (done.returncode, done.stdout) == (1, "")
+        wanted = f"kvql: {target} is a target, and the file comes first: kvql run a.kvql {target}\n"
+        assert done.stderr == wanted
+    alone = kvql("run", "kvql://ann@localhost/shop")
+    assert "the file comes first: kvql run FILE kvql://ann@localhost/shop\n" in alone.stderr
+    for scheme in ("kvql", "kvql+unix"):
+        secret = kvql("run", f"{scheme}://ann:hush@localhost/shop", "a.kvql")
+        assert secret.returncode == 1 and "hush" not in secret.stderr, "never a password in a message"
+
+
+def test_a_file_where_a_folder_should_stand(kvql: Kvql, tmp_path: Path) -> None:
+    (tmp_path / "a.kvql").write_text("PUT a 1;")
+    for arguments in (("a.kvql",), ("a.kvql", "-c", "COUNT"), ("run", "a.kvql", "a.kvql"), ("ping", "a.kvql")):
+        done = kvql(*arguments)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr == "kvql: a.kvql is a file; to carry out its statements: kvql run a.kvql TARGET\n"
+
+
 def test_help_tells_the_exit_codes(kvql: Kvql) -> None:
     for arguments in (("--help",), ("run", "--help"), ("ping", "--help")):
         done = kvql(*arguments)

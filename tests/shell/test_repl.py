@@ -85,6 +85,25 @@ def test_a_pasted_script_is_one_entry(typed: Callable[[str], str]) -> None:
     assert typed("\x1b[200~PUT a 1;\nPUT b 2;\nCOUNT;\x1b[201~\r") == "PUT a 1;\nPUT b 2;\nCOUNT;"
 
 
+def test_a_paste_opens_no_menu(shell: Shell) -> None:
+    """What it ends with is no beginning of something: no names are asked for, and Enter runs it as it stands."""
+    with create_pipe_input() as keys:
+        prompt = make_prompt(shell, Known(), InMemoryHistory(), input=keys, output=DummyOutput())
+        asked: list[str] = []
+        # what prompt_toolkit completes after, while somebody types
+        prompt.default_buffer.on_text_insert += lambda buffer: asked.append(buffer.text)
+        for pasted, entry in (
+            ("USE main;\n", "USE main;"),
+            ("PUT a 1;\r\nGET a;\r\n\r\n", "PUT a 1;\nGET a;"),
+            ("GET a;\rUSE ", "GET a;\nUSE "),
+            ("PUT a 'x\n", "PUT a 'x\n"),
+        ):
+            keys.send_text(f"\x1b[200~{pasted}\x1b[201~\x1b\r")
+            assert (prompt.prompt("> "), asked) == (entry, [])
+        keys.send_text("PUT\x1b\r")
+        assert (prompt.prompt("> "), asked) == ("PUT", ["P", "PU", "PUT"]), "typed, it does"
+
+
 def test_control_c_and_control_d(typed: Callable[[str], str]) -> None:
     with pytest.raises(KeyboardInterrupt):
         typed("GET a\x03")
@@ -129,7 +148,7 @@ def test_an_error_in_a_pasted_script_leaves_its_transaction_to_the_user(shell: S
     assert "(1 row)" in shown(shell)[0]
 
 
-@pytest.mark.parametrize("entry", ["help", "\\help", "\\h", "\\?", "help;", "HELP"])
+@pytest.mark.parametrize("entry", ["help", "\\help", "\\h", "\\?", "?", "help;", "HELP"])
 def test_every_word_for_help(shell: Shell, entry: str) -> None:
     shell.run(entry)
     out, err = shown(shell)
@@ -160,6 +179,15 @@ def test_commands(shell: Shell) -> None:
     assert "known are table" in shown(shell)[1]
     shell.run("\\nonsense")
     assert "help tells" in shown(shell)[1]
+    for typed, meant in (
+        ("\\hlep", "\\help"), ("\\reconect", "\\reconnect"), ("\\l", "SHOW NAMESPACES"), ("\\c shop", "USE n"),
+        ("\\d shop", "DESCRIBE n"), ("\\i a.kvql", "kvql run FILE TARGET"),
+    ):  # fmt: skip
+        shell.run(typed)
+        told = f"unknown command {typed.split()[0]}; did you mean {meant}? help tells which there are\n"
+        assert shown(shell) == ("", told)
+    shell.run("\\format tabel")
+    assert "unknown format tabel; did you mean table?" in shown(shell)[1]
     shell.run("\\timing")
     shell.run("COUNT")
     assert "\ntime: " in shown(shell)[0]
@@ -176,7 +204,9 @@ def test_help(shell: Shell) -> None:
     shell.run("HELP PUT")
     assert "PUT" in shown(shell)[0]
     shell.run("help nonsense")
-    assert "no statement starts with nonsense" in shown(shell)[1]
+    assert shown(shell)[1] == "no statement starts with nonsense; help lists them all\n"
+    shell.run("help craete namespace")
+    assert "no statement starts with craete namespace; did you mean CREATE? help lists" in shown(shell)[1]
 
 
 def test_leaving_tells_of_an_open_transaction(shell: Shell) -> None:

@@ -223,3 +223,43 @@ def test_dev_shell(tmp_path: Path, environ: Environ) -> None:
     )
     assert (second.returncode, second.stdout) == (3, "key\tvalue\na\t1\n"), second.stderr
     assert word not in second.stderr
+
+
+def test_a_second_dev_shell_says_how_to_get_in(tmp_path: Path, environ: Environ) -> None:
+    """The server of the first goes on, with its log; the line that is printed is carried out as it stands."""
+    command = [sys.executable, str(ROOT / "tools" / "dev_shell.py")]
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=environ(), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, bufsize=1,
+    ) as first:  # fmt: skip
+        assert first.stdin and first.stdout and first.stderr
+        first.stdin.write("PUT a 1; GET a;\n")
+        assert [first.stdout.readline() for _ in range(2)] == ["key\tvalue\n", "a\t1\n"]
+        log = (tmp_path / "data" / "server.log").read_text()
+        assert log
+        second = subprocess.run(
+            command, cwd=tmp_path, env=environ(), input="GET a;", capture_output=True, text=True, timeout=60
+        )
+        assert (second.returncode, second.stdout) == (2, "")
+        line = second.stderr.splitlines()[-1].strip()
+        assert "/kvql kvql://admin@localhost:" in line, second.stderr
+        entered = subprocess.run(
+            line, shell=True, cwd=tmp_path, env=environ(), input="GET a;", capture_output=True, text=True, timeout=60
+        )
+        assert (entered.returncode, entered.stdout) == (0, "key\tvalue\na\t1\n"), entered.stderr
+        opened = subprocess.run(
+            [sys.executable, "-m", "kvql_shell.main", "data", "-c", "GET a"],
+            cwd=tmp_path, env=environ(), capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+        assert opened.returncode == 2 and f"connect to it at kvql://localhost:{_port_in(line)} " in opened.stderr
+        assert (tmp_path / "data" / "server.log").read_text().startswith(log)
+        first.stdin.close()
+        assert first.wait(60) == 0, first.stderr.read()
+    after = subprocess.run(
+        command, cwd=tmp_path, env=environ(), input="GET a;", capture_output=True, text=True, timeout=60
+    )
+    assert (after.returncode, after.stdout) == (0, "key\tvalue\na\t1\n"), after.stderr
+
+
+def _port_in(line: str) -> str:
+    return line.partition("localhost:")[2].partition("/")[0]

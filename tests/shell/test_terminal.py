@@ -161,6 +161,31 @@ def test_a_pasted_script(terminal: Callable[..., Terminal]) -> None:
     assert t.leave() == 0
 
 
+def test_a_folder_that_is_made(terminal: Callable[..., Terminal], tmp_path: Path) -> None:
+    """Who mistypes the name of a server, or of a folder, sees that it is not there."""
+    t = terminal("localhost")
+    t.wait_for("@main >")
+    assert "NOTICE: there was no folder localhost, a new store is made in it; a server is kvql://HOST" in t.text()
+    t.keys("exit\r")
+    assert t.leave() == 0
+    t = terminal("localhost")
+    t.wait_for("@main >")
+    assert "NOTICE" not in t.text()
+    t.keys("exit\r")
+    assert t.leave() == 0
+
+
+def test_the_end_of_a_watch_is_a_line_of_its_own(terminal: Callable[..., Terminal]) -> None:
+    t = terminal(":memory:")
+    t.wait_for("@main >")
+    t.keys("WATCH main WITH INITIAL\r")
+    t.wait_for("LIVE")
+    t.keys("\x03")
+    t.wait_for("\n(1 event)")
+    t.keys("exit\r")
+    assert t.leave() == 0
+
+
 def test_no_colour(terminal: Callable[..., Terminal]) -> None:
     t = terminal(":memory:", NO_COLOR="1")
     t.wait_for("@main >")

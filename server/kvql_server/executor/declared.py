@@ -14,8 +14,9 @@ from kvql.values import Json, Type, timestamp_text, type_of
 from kvql_server.catalog import Field
 from kvql_server.executor import casts
 from kvql_server.executor.expressions.fields import kvql, plain
-from kvql_server.executor.expressions.scope import COLUMNS, listed, nearest, short
+from kvql_server.executor.expressions.scope import COLUMNS
 from kvql_server.executor.ordering import json_python
+from kvql_server.names import listed, nearest, short
 
 FIELDS_MAX: Final = 1_000
 NAME_LENGTH_MAX: Final = 64

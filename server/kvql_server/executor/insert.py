@@ -21,12 +21,12 @@ from kvql_server.executor.assignments import Assignments, check_value, moment, s
 from kvql_server.executor.call import Call
 from kvql_server.executor.explain import counted, explained
 from kvql_server.executor.expressions import Builder, Scope
-from kvql_server.executor.expressions.scope import listed, nearest, short
 from kvql_server.executor.keys import exists
 from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Change, Returning
 from kvql_server.executor.runs import DEFAULT_TTL
 from kvql_server.executor.turns import aside
+from kvql_server.names import listed, nearest, short
 from kvql_server.transaction import Transaction
 
 SEQUENCE: Final = "sequence/"

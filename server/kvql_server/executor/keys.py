@@ -17,6 +17,10 @@ from kvql_server.transaction import Transaction
 
 ERRORS_MAX: Final = 100
 """How many failures of a run are told in full; the rest are counted."""
+READ_HINT: Final = "HAS asks whether a key is there, SHOW KEYS lists them"
+UPDATE_HINT: Final = "PUT inserts a pair, UPSERT puts or replaces"
+DELETE_HINT: Final = "DELETE FROM … WHERE key IN (…) removes those that are there"
+RESTORE_HINT: Final = "it was absent then, too"
 KEY_VALUE: Final = (ResultColumn("key", Type.TEXT), ResultColumn("value", None))
 KEY_EXISTS: Final = (ResultColumn("key", Type.TEXT), ResultColumn("exists", Type.BOOLEAN))
 
@@ -94,7 +98,7 @@ async def delete(transaction: Transaction, call: Call) -> Result:
     for item, key in enumerate(keys, 1):
         entry = await transaction.get(namespace, key)
         if entry is None:
-            raise missing(key, item)
+            raise missing(key, item, DELETE_HINT)
         transaction.delete(namespace, key)
         rows.append((key, entry.value))
         size += len(key) + (len(entry.value) if isinstance(entry.value, str | bytes) else 32)
@@ -121,8 +125,8 @@ async def expire(transaction: Transaction, call: Call) -> Result:
     return Result(row_count=1)
 
 
-def missing(key: str, item: int) -> Error:
-    return errors.error(errors.NO_SUCH_KEY, f"key does not exist: {key}", item=item, part=pb.PART_KEY)
+def missing(key: str, item: int, hint: str = READ_HINT) -> Error:
+    return errors.error(errors.NO_SUCH_KEY, f"key does not exist: {key}", hint=hint, item=item, part=pb.PART_KEY)
 
 
 def exists(key: str, item: int) -> Error:

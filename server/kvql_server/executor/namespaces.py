@@ -15,12 +15,13 @@ from kvql.result import Notice, Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type, display, parse_interval, to_interval_micros
 from kvql_server import rules
-from kvql_server.auth import no_such_namespace
+from kvql_server.auth import CREATES
 from kvql_server.catalog import NAMESPACE, Namespace, encode
 from kvql_server.engines.base import SYSTEM_NAMESPACE
 from kvql_server.executor import declared
 from kvql_server.executor.call import Call
 from kvql_server.executor.insert import SEQUENCE
+from kvql_server.names import nearest
 from kvql_server.transaction import Transaction
 
 DESCRIPTION: Final = (
@@ -50,7 +51,7 @@ async def alter(transaction: Transaction, call: Call) -> Result:
     name, given = command.namespace, _options(command)
     record = await call.access.existing(transaction, call.principal, name)
     if await transaction.get(SYSTEM_NAMESPACE, NAMESPACE + name) is None:  # where a session in process starts
-        raise no_such_namespace(name)
+        raise await call.access.no_such(transaction, call.principal, name)
     options = {option: value for option, value in (record.options | given).items() if value is not None}
     record = msgspec.structs.replace(record, options=options)
     transaction.put(SYSTEM_NAMESPACE, NAMESPACE + name, encode(record), None)
@@ -61,14 +62,12 @@ async def drop(transaction: Transaction, call: Call) -> Result:
     """DROP NAMESPACE [IF EXISTS] n: the namespace and all its pairs, in one commit."""
     command = call.request.drop_namespace
     name, key = command.namespace, NAMESPACE + command.namespace
-    try:
-        await call.access.existing(transaction, call.principal, name)
-        if await transaction.get(SYSTEM_NAMESPACE, key) is None:  # where a session in process starts
-            raise no_such_namespace(name)
-    except Error as e:
-        if e.sqlstate == errors.NO_SUCH_NAMESPACE and command.if_exists:
+    found = await call.access.find(transaction, call.principal, name)
+    # where a session in process starts can be read before there is a pair for it
+    if found is None or await transaction.get(SYSTEM_NAMESPACE, key) is None:
+        if command.if_exists:
             return Result(notices=[Notice(f"namespace {name} does not exist, skipping")])
-        raise
+        raise await call.access.no_such(transaction, call.principal, name)
     transaction.clear(name)
     transaction.delete(SYSTEM_NAMESPACE, key)
     if await transaction.get(SYSTEM_NAMESPACE, SEQUENCE + name) is not None:
@@ -96,14 +95,11 @@ def _shown(option: str, value: Any) -> str:
 async def use(transaction: Transaction, call: Call) -> Result:
     """USE n: never an error for a valid name; a notice if there is nothing to be seen there."""
     name = call.request.use.namespace
-    rules.check_namespace(name)
-    try:
-        await call.access.existing(transaction, call.principal, name)
-        notices = []
-    except Error as e:
-        if e.sqlstate != errors.NO_SUCH_NAMESPACE:
-            raise
-        notices = [Notice(f"namespace {name} does not exist yet", "the first PUT or UPSERT creates it")]
+    notices = []
+    if await call.access.find(transaction, call.principal, name) is None:
+        near = await call.access.near(transaction, call.principal, name)
+        hint = f"did you mean {near}? if not, {CREATES}" if near else CREATES
+        notices = [Notice(f"namespace {name} does not exist yet", hint)]
     call.lane.namespace = name
     return Result(namespace=name, notices=notices)
 
@@ -162,16 +158,25 @@ def _options(command: pb.CreateNamespaceCommand | pb.AlterNamespaceCommand) -> d
     for item, (name, value) in enumerate(zip(names, values, strict=True), 1):
         reader = _READERS.get(name.lower())
         if reader is None:
-            shown = name if name.isidentifier() and len(name) <= 64 else "of that name"
-            raise errors.error(
-                errors.INVALID,
-                f"option {shown} does not exist",
-                hint=f"the options are {', '.join(_READERS)}",
-                item=item,
-            )
+            raise _unknown(name, item)
         if name.lower() not in _IN_FORCE:
-            raise errors.error(errors.NOT_SUPPORTED, f"option {name.lower()} is not supported yet", item=item)
+            raise _refused(f"option {name.lower()} is not supported yet", item, errors.NOT_SUPPORTED)
         if name.lower() in out:
-            raise errors.error(errors.INVALID, f"option {name.lower()} is given twice", item=item)
-        out[name.lower()] = None if value is None else reader(value)
+            raise _refused(f"option {name.lower()} is given twice", item)
+        try:
+            out[name.lower()] = None if value is None else reader(value)
+        except Error as e:
+            e.item, e.part = item, pb.PART_OPTION_VALUE
+            raise
     return out
+
+
+def _unknown(name: str, item: int) -> Error:
+    near = nearest(name, list(_READERS))
+    shown = name if name.isidentifier() and len(name) <= 64 else "of that name"
+    hint = f"did you mean {near}?" if near else f"the options are {', '.join(_READERS)}"
+    return _refused(f"option {shown} does not exist", item, hint=hint)
+
+
+def _refused(message: str, item: int, sqlstate: str = errors.INVALID, hint: str | None = None) -> Error:
+    return errors.error(sqlstate, message, hint=hint, item=item, part=pb.PART_OPTION)

@@ -30,7 +30,7 @@ from kvql_server.executor.explain import described, explained
 from kvql_server.executor.expressions import Builder, Scope
 from kvql_server.executor.expressions import text as sql
 from kvql_server.executor.expressions.generated import PageFunction
-from kvql_server.executor.keys import missing
+from kvql_server.executor.keys import RESTORE_HINT, missing
 from kvql_server.executor.pipeline import Stage
 from kvql_server.transaction import Transaction
 
@@ -126,7 +126,7 @@ class _Restoring:
         for difference in map(Difference, wanted, then, now):
             await self.call.work.breathe()
             if difference.then is None and difference.now is None:
-                raise missing(difference.key, places[difference.key])
+                raise missing(difference.key, places[difference.key], RESTORE_HINT)
             if not _is_same(difference):
                 self._write(difference, places[difference.key])
 

@@ -21,7 +21,7 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE, Absent, Conflict, Put, Un
 from kvql_server.executor import retention
 from kvql_server.executor.assignments import words_only
 from kvql_server.executor.call import Call
-from kvql_server.executor.keys import ERRORS_MAX, exists, missing
+from kvql_server.executor.keys import ERRORS_MAX, UPDATE_HINT, exists, missing
 from kvql_server.executor.refusals import engine_error
 from kvql_server.executor.runs import PUT, UPDATE, UPSERT, Run, access, compute, granted, judge, read
 from kvql_server.transaction import Transaction
@@ -71,7 +71,7 @@ async def _write_statement(
             transaction.put(namespace, key, value, expires_at)
         else:
             if entry is None:
-                return missing(key, item)
+                return missing(key, item, UPDATE_HINT)
             transaction.put(namespace, key, value, entry.expires_at)
     return None
 
@@ -330,7 +330,7 @@ async def _next_wave(
             entries = [] if error else await snapshot.get_many(namespace, keys)
             if None in entries:
                 at = entries.index(None)
-                error = batch.failures[index] = missing(keys[at], at + 1)
+                error = batch.failures[index] = missing(keys[at], at + 1, UPDATE_HINT)
             if error is not None:
                 waiting.pop()
                 if run.stop:

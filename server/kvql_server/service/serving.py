@@ -14,6 +14,7 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
@@ -150,6 +151,8 @@ async def _serve_engine(
     ticking = asyncio.create_task(service.tick())
     place = f"unix:{host}" if port < 0 else f"{host}:{bound}"
     audit.event("start", "ok", actor="kvql-server", what=place)
+    if settings.engine == "hashtable":
+        _announce(settings.data, host, bound)
     # what stands now stays: the collector need not look at it again
     gc.collect()
     gc.freeze()
@@ -159,6 +162,18 @@ async def _serve_engine(
         ticking.cancel()
         service.close()
         audit.event("stop", "ok", actor="kvql-server", what=place)
+
+
+def _announce(folder: str, host: str, port: int) -> None:
+    """Tell whoever finds the folder in use where we are; to serve does not depend on it."""
+    from kvql_server.engines.hashtable.files import announce
+
+    everywhere = host in ("0.0.0.0", "::") or is_loopback(host, port)
+    name = "localhost" if everywhere else f"[{host}]" if ":" in host else host
+    try:
+        announce(folder, f"kvql+unix://{quote(os.path.abspath(host))}" if port < 0 else f"kvql://{name}:{port}")
+    except OSError as e:
+        _LOG.warning("cannot say in %s where the server is: %s", folder, e.strerror or e)
 
 
 async def _refuse_known_passwords(engine: Any) -> None:

@@ -118,9 +118,11 @@ def _guarded(function: Callable[..., Any], what: str) -> Callable[..., Any]:
 
 
 async def _end(context: grpc.aio.ServicerContext[Any, Any], exception: Exception, what: str) -> NoReturn:
-    # InternalError: a write to a client that has gone; gRPC knows that, and keeps quiet
-    if isinstance(exception, grpc.aio.AbortError | grpc.aio.InternalError | asyncio.CancelledError):
+    if isinstance(exception, grpc.aio.AbortError | asyncio.CancelledError):
         raise exception
+    if isinstance(exception, grpc.aio.InternalError):
+        # a write to a client that has gone. gRPC keeps quiet about it only where it knows that already
+        raise asyncio.CancelledError from exception
     if isinstance(exception, Error):
         await abort(context, exception)
     await abort(context, unforeseen(what))

@@ -235,8 +235,9 @@ def _status_lines(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if found["state"] == "stopped":
         yield "state", "stopped, closed in order" if found["closed"] else "stopped, not closed in order"
     else:
-        process = found["process"]
-        yield "state", "running" + (f", process {process}" if process is not None else "")
+        process, url = found["process"], found["url"]
+        at = f", a server at {url}" if url is not None else ""
+        yield "state", "running" + (f", process {process}" if process is not None else "") + at
     for name in ("folder", "format", "store", "epoch", "revision"):
         yield name, str(found[name])
     yield (

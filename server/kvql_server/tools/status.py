@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import checkpoint, manifest, record
-from kvql_server.engines.hashtable.files import SEE, Reader, is_alive, lock_owner
+from kvql_server.engines.hashtable.files import SEE, Reader, lock_holder
 from kvql_server.engines.hashtable.manifest import Manifest
 from kvql_server.tools.examine import NoStore
 
@@ -46,10 +46,10 @@ def _manifest(reader: Reader, folder: str) -> Manifest:
 
 
 def _state(folder: str) -> dict[str, Any]:
-    held, owner = lock_owner(folder)
-    if not held:
-        return {"state": "stopped", "process": None}
-    return {"state": "running", "process": owner if owner is not None and is_alive(owner) else None}
+    holder = lock_holder(folder)
+    if not holder.held:
+        return {"state": "stopped", "process": None, "url": None}
+    return {"state": "running", "process": holder.process, "url": holder.url}
 
 
 def _store(folder: str, found: Manifest) -> dict[str, Any]:

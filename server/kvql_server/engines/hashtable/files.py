@@ -11,7 +11,7 @@ import fcntl
 import os
 import stat
 import time
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from kvql_server.engines import base
 
@@ -136,6 +136,7 @@ class OsFile:
 SEE: Final = "kvql-server verify says what can be saved"
 """How a sentence about damage ends."""
 LOCK: Final = "LOCK"
+_LOCK_BYTES_MAX: Final = 4096
 LOCK_AGAIN_S: Final = 0.05
 """``kvql-server status`` holds the lock for a moment to see whether somebody else does."""
 
@@ -148,9 +149,9 @@ class OsLock:
         if not _flock(self._fd, fcntl.LOCK_EX):
             time.sleep(LOCK_AGAIN_S)
             if not _flock(self._fd, fcntl.LOCK_EX):
-                owner = _owner(self._fd)
+                process, url = _told(self._fd)
                 os.close(self._fd)
-                raise _locked(folder, owner)
+                raise _locked(folder, process, url)
         os.ftruncate(self._fd, 0)
         os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
 
@@ -177,9 +178,9 @@ class OsSharedLock:
             self._absent = True
             return
         if not _flock(self._fd, fcntl.LOCK_SH):
-            owner = _owner(self._fd)
+            process, url = _told(self._fd)
             os.close(self._fd)
-            raise _locked(folder, owner)
+            raise _locked(folder, process, url)
 
     @property
     def came(self) -> bool:
@@ -191,15 +192,34 @@ class OsSharedLock:
             self._fd = -1
 
 
-def lock_owner(folder: str) -> tuple[bool, int | None]:
-    """Whether a process has the store open, and the id in LOCK: its own, or of one that did not close the store."""
+class Holder(NamedTuple):
+    """Who has a store open."""
+
+    held: bool
+    process: int | None
+    """None for one that only looks, or is not of this machine."""
+    url: str | None
+    """Where it is reached, if it is a server that has started."""
+
+
+def lock_holder(folder: str) -> Holder:
+    """Who has the store open, if anybody has."""
     try:
         fd = os.open(os.path.join(folder, LOCK), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        return False, None
+        return Holder(False, None, None)
     try:
-        owner = _owner(fd)
-        return not _flock(fd, fcntl.LOCK_SH), owner
+        process, url = _told(fd)
+        return Holder(not _flock(fd, fcntl.LOCK_SH), process, url)
+    finally:
+        os.close(fd)
+
+
+def announce(folder: str, url: str) -> None:
+    """Say in LOCK, which this process holds, where it is reached, to whoever finds the folder in use."""
+    fd = os.open(os.path.join(folder, LOCK), os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.pwrite(fd, f"{os.getpid()}\n{url}\n".encode(), 0)
     finally:
         os.close(fd)
 
@@ -212,13 +232,22 @@ def _flock(fd: int, how: int) -> bool:
     return True
 
 
-def _owner(fd: int) -> int | None:
-    text = os.pread(fd, 20, 0).decode("ascii", "replace").strip()
-    return int(text) if text.isascii() and text.isdigit() else None
+def _told(fd: int) -> tuple[int | None, str | None]:
+    """The process and the URL in LOCK; what is left of a process that is gone means nothing."""
+    process, _, rest = os.pread(fd, _LOCK_BYTES_MAX, 0).decode("utf-8", "replace").partition("\n")
+    url = rest.partition("\n")[0]
+    if not (process.isascii() and process.isdigit() and is_alive(int(process))):
+        return None, None
+    return int(process), url if url.startswith("kvql") and url.isprintable() else None
 
 
-def _locked(folder: str, owner: int | None) -> base.Locked:
-    who = f"process {owner}" if owner is not None and is_alive(owner) else "another process"
+def _locked(folder: str, process: int | None, url: str | None) -> base.Locked:
+    who = "another process" if process is None else f"process {process}"
+    if url is not None:
+        return base.Locked(
+            f"the store in {folder} is in use by {who}, a server; connect to it at {url} instead of opening the "
+            "folder, or stop it"
+        )
     return base.Locked(
         f"the store in {folder} is in use by {who}; stop it, or connect to it instead of opening the folder"
     )

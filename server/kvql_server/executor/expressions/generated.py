@@ -17,7 +17,8 @@ from kvql_server.engines.base import Page
 from kvql_server.executor.expressions.builder import Builder
 from kvql_server.executor.expressions.fields import FieldPath
 from kvql_server.executor.expressions.items import Item
-from kvql_server.executor.expressions.scope import Scope, nearest, short
+from kvql_server.executor.expressions.scope import Scope
+from kvql_server.names import nearest, short
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[Row]

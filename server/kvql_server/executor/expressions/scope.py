@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Final, NamedTuple
 
 from kvql import errors
@@ -17,6 +16,7 @@ from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
 from kvql_server.catalog import Field
+from kvql_server.names import listed, nearest, short
 
 # column -> (source, with {} for the entry; type)
 COLUMNS: Final[dict[str, tuple[str, Type | None]]] = {
@@ -43,10 +43,6 @@ HISTORY_COLUMNS: Final[dict[str, tuple[str, Type | None]]] = {
     "size": ("(size_of({0}.value) if {0}.version else None)", Type.INTEGER),
     "event": ("event_of({})", Type.TEXT),
 }
-
-_SHOWN_MAX: Final = 130
-"""Characters of a name in a message: two of the longest that may be declared."""
-_LISTED_MAX: Final = 30
 
 
 class Found(NamedTuple):
@@ -169,23 +165,6 @@ class Scope:
             errors.UNKNOWN_COLUMN, f"column {short(name)} does not exist",
             hint=f"did you mean {near}?" if near else f"the columns are {listed(known)}",
         )  # fmt: skip
-
-
-def short(name: str) -> str:
-    """A name for a message: whoever sends one of megabytes need not get it back."""
-    return name if len(name) <= _SHOWN_MAX else name[: _SHOWN_MAX - 1] + "…"
-
-
-def listed(names: Sequence[str]) -> str:
-    """Names for a hint, not more than a person would read."""
-    return ", ".join([*names[:_LISTED_MAX], *(["…"] if len(names) > _LISTED_MAX else [])])
-
-
-def nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known name that ``name`` is most likely a slip of."""
-    lower = {k.lower(): k for k in reversed(known)}
-    found = get_close_matches(name.lower()[:100], list(lower), 1, 0.6)
-    return lower[found[0]] if found else None
 
 
 def source_of(

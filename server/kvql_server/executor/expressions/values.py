@@ -13,6 +13,7 @@ from kvql_server.catalog import Field
 from kvql_server.executor import casts
 from kvql_server.executor.expressions.items import HAS_ELSE, HAS_OPERAND, PIECE, WIDE, Item, deepest, malformed
 from kvql_server.executor.functions import FUNCTIONS
+from kvql_server.names import nearest
 
 if TYPE_CHECKING:
     from kvql_server.executor.expressions.builder import Builder
@@ -126,7 +127,6 @@ def _coalesce(builder: Builder, operands: list[Item]) -> Item:
 
 def unknown(name: str) -> errors.Error:
     from kvql_server.executor.aggregates import AGGREGATES
-    from kvql_server.executor.expressions.scope import nearest
 
     shown = name if name.isidentifier() and len(name) <= 64 else "of that name"
     near = nearest(name, [*FUNCTIONS, *AGGREGATES, "now"])
