@@ -15,7 +15,7 @@ from typing import Any, Final
 from kvql.values import Json, encoded_size
 from kvql_server.engines import base
 from kvql_server.engines.base import Absent, Clear, Guard, Put, RangeUnchanged, Unchanged
-from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta, Tombstone
+from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta, Tombstone, part
 from kvql_server.engines.hashtable.expiry import ExpiryWheel
 from kvql_server.engines.hashtable.past import PastSnapshot
 from kvql_server.engines.hashtable.snapshots import TRIM_STEP, Readers, Snapshot
@@ -300,7 +300,8 @@ class Store:
             previous: Entry | None = old.previous
             if previous is not None and self.readers.oldest >= old.revision:
                 # nobody needs it, and the journal may keep ``old``, which must not keep more
-                old.previous = previous = None  # type: ignore[misc]  # only those with a field of that name have one
+                part(old)
+                return None
             return previous
         self.readers.keep(revision, table, key)
         return old
