@@ -67,12 +67,10 @@ class HashTableEngine:
     def open(
         cls, folder: str | os.PathLike[str], *, clock: Clock | None = None, files: Files | None = None,
         sync: SyncMode = "always", checkpoint_interval_s: float = 300.0, max_bytes: int | None = None,
-        freeze_gc: bool = False,
     ) -> HashTableEngine:  # fmt: skip
         """Open or make the store in ``folder``: lock, recover, sync, begin a new log segment.
 
         :class:`base.Locked`, :class:`base.Corrupted`, :class:`base.StoreFull`, :class:`base.EngineError`.
-        ``freeze_gc`` takes what was loaded out of the garbage collector's sight: for a process that serves this store.
         """
         path = os.path.abspath(os.fspath(folder))
         clock = clock or SystemClock()
@@ -85,10 +83,7 @@ class HashTableEngine:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            engine = cls._recover(path, lock, clock, files, sync, checkpoint_interval_s, max_bytes)
-            if freeze_gc:
-                gc.freeze()
-            return engine
+            return cls._recover(path, lock, clock, files, sync, checkpoint_interval_s, max_bytes)
         except OSError as e:
             lock.release()
             raise cannot_open(path, e) from None
