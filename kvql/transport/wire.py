@@ -193,6 +193,15 @@ class WireTransport:
         return self._access.target.address
 
     async def _supervise(self) -> None:
+        try:
+            await self._serve()
+        finally:
+            # whatever ended it, nobody waits for what will not come
+            self._closing = True
+            self._conversation.broken(connection_lost(self.address))
+            self._conversation.refuse_all(connection_lost(self.address), for_good=True)
+
+    async def _serve(self) -> None:
         fruitless = 0
         while not self._closing:
             await self._wanted.wait()
@@ -218,8 +227,6 @@ class WireTransport:
                 await self._refuse(cause)
                 fruitless = 0
             self._wanted.set()
-        self._conversation.broken(connection_lost(self.address))
-        self._conversation.refuse_all(connection_lost(self.address), for_good=True)
 
     async def _refuse(self, cause: Error) -> None:
         """No session can be had now. What may have been carried out already is asked for again a little later."""
