@@ -21,7 +21,7 @@ from kvql_server.auth import Principal
 from kvql_server.catalog import User
 from kvql_server.engines import base
 from kvql_server.engines.base import Engine
-from kvql_server.executor import WRITES, Executor, Lane, Pages, Watching, Work, engine_error
+from kvql_server.executor import WRITES, Executor, Lane, Pages, Watching, engine_error
 from kvql_server.passwords import Throttle, Verifier
 from kvql_server.service.answers import chunks, fill_done, fill_error, fill_rows, header, write_in_time
 from kvql_server.service.session import Session
@@ -148,7 +148,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                     asked = one.request
                     work.reply_bytes_max = self.settings.message_bytes_max - _SPARE_BYTES - reply.ByteSize()
                     result = await text.carry_out(self.executor, one, lane, principal, work)
-                    await self._reply(reply, work, result, lane, number)
+                    await self._reply(reply, result, lane, number)
                     self.note(principal.name, context.peer(), asked, None)
             else:
                 if request.WhichOneof("command") == "transaction":
@@ -157,7 +157,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                     )
                 work.reply_bytes_max = self.settings.message_bytes_max - _SPARE_BYTES
                 result = await self.executor.execute(request, lane, principal, work)
-                await self._reply(reply, work, result, lane, 0)
+                await self._reply(reply, result, lane, 0)
                 self.note(principal.name, context.peer(), asked, None)
         except Error as e:
             self.note(principal.name, context.peer(), asked, e)
@@ -174,7 +174,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         await self.durable(work.revision)
         return reply
 
-    async def _reply(self, reply: pb.ExecuteReply, work: Work, result: Result, lane: Lane, number: int) -> None:
+    async def _reply(self, reply: pb.ExecuteReply, result: Result, lane: Lane, number: int) -> None:
         if isinstance(result.rows, Watching):
             result.rows.close()
             raise errors.error(errors.NOT_SUPPORTED, "the events of WATCH have no end", hint="use Watch or Session")

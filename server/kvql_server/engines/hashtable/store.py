@@ -380,7 +380,7 @@ class Store:
 
     @property
     def trimmed(self) -> int:
-        """How often history was forgotten; only ever more."""
+        """How often history was forgotten, in the namespaces that keep any."""
         return sum(journal.trimmed for journal in self.journals.values() if journal.keep_us)
 
     def forget_rings(self, revision: int) -> None:
