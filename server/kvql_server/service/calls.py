@@ -254,8 +254,12 @@ class Service(kvql_pb2_grpc.KvqlServicer):
 
     def engine_failed(self, error: base.EngineError) -> None:
         """The engine has stopped: nothing may be written any more, and the process ends."""
-        if not self.failed.done() and isinstance(error, base.OutcomeUnknown | base.Corrupted):
-            self.failed.set_result(str(error))
+        if isinstance(error, base.OutcomeUnknown | base.Corrupted):
+            self._end(str(error))
+
+    def _end(self, why: str) -> None:
+        if not self.failed.done():
+            self.failed.set_result(why)
 
     def note(self, user: str, peer: str, request: pb.Request, error: Error | None) -> None:
         """The audit's share of a request: DDL, refusals, and a stopped engine."""
@@ -267,8 +271,8 @@ class Service(kvql_pb2_grpc.KvqlServicer):
             )
         elif error is not None and error.sqlstate == errors.PERMISSION_DENIED:
             audit.event(command or "request", "denied", actor=user, peer=peer, what=request.namespace)
-        if error is not None and error.sqlstate == errors.OUTCOME_UNKNOWN and not self.failed.done():
-            self.failed.set_result(str(error.__cause__ or error.message))
+        if error is not None and error.sqlstate == errors.OUTCOME_UNKNOWN:
+            self._end(str(error.__cause__ or error.message))
 
     async def tick(self) -> None:
         """Drive the engine ten times a second, and look after the sessions once a second; until cancelled."""
@@ -282,6 +286,8 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                 self.engine_failed(e)
             except Exception:  # noqa: BLE001 - logged, and tried again
                 _LOG.exception("the engine's upkeep failed; it is tried again")
+            if self.engine.failed is not None:  # where nobody waits for a commit, nobody else would find out
+                self._end(self.engine.failed)
             if turn % 10 == 0:
                 self._look_after_sessions()
 
