@@ -192,6 +192,33 @@ def test_a_write_that_ends_in_any_other_way_is_the_end_too(error: BaseException)
     again.close_now()
 
 
+@pytest.mark.parametrize("what", ["a commit", "a run of puts", "an expiry"])
+def test_a_commit_that_is_applied_in_part_is_the_end(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log knows nothing of it, and what comes after it would rest on it."""
+    disk, clock = Disk(), ManualClock()
+    engine = HashTableEngine.open("/store", files=disk, clock=clock)
+    (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1, clock.now() + 1_000_000)])]))
+    engine.sync(revision)
+    clock.advance(2 if what == "an expiry" else 0)
+
+    def fails(*given: object, **named: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(engine._store, "apply_puts" if what == "a run of puts" else "apply", fails)
+    with pytest.raises(MemoryError):
+        if what == "a run of puts":
+            step(engine.commit_puts(base.PutRun("a", ["x"], [1])))
+        elif what == "an expiry":
+            engine.tick()
+        else:
+            step(engine.commit_many([Transaction((), [Put("a", "k", 2)])]))
+    monkeypatch.undo()
+    assert engine.failed is not None and "MemoryError" in engine.failed
+    with pytest.raises(base.OutcomeUnknown):
+        step(engine.commit_many([Transaction((), [Put("a", "k", 3)])]))
+    engine.close_now()
+
+
 async def test_who_begins_to_wait_while_the_log_fails_is_told() -> None:
     engine = HashTableEngine.open("/store", files=Disk())
     (revision,) = await engine.commit_many([Transaction((), [Put("a", "k", 1)])])
