@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -19,6 +20,10 @@ T = TypeVar("T")
 C = TypeVar("C", bound="AsyncConnection", covariant=True)
 _DOUBLED_MAX: Final = 8
 """How often the pause between attempts is doubled: the longest is half a second."""
+_LEFT: Final = (
+    "the loop over the attempts of a transaction was left while it was to be repeated (40001): nothing was committed; "
+    "let the block end, without return or break, or use .run(function)"
+)
 
 
 class AsyncAttempts(Generic[C]):
@@ -31,6 +36,9 @@ class AsyncAttempts(Generic[C]):
             async with attempt:
                 …
         await con.transaction(retries=5).run(work)
+
+    The block is to be left by its end: ``return`` and ``break`` leave nobody to repeat a COMMIT that meets a conflict.
+    Nothing is committed then, and a RuntimeWarning says so.
 
     Inside an open transaction a block is a savepoint: it is released at the end, and an error that leaves the block
     undoes the block alone, after which the transaction is usable again. Conflicts are the outermost block's to repeat.
@@ -45,6 +53,8 @@ class AsyncAttempts(Generic[C]):
         self._statement = ast.Begin(read_only)
         self._left = retries
         self._looped = False
+        self._conflict = False
+        """Whether the attempt is to be repeated: nothing of it was committed."""
         self._done = False
         self._connection: C | None = None
         self._savepoint: ast.Name | None = None
@@ -53,7 +63,13 @@ class AsyncAttempts(Generic[C]):
         self._looped = True
         attempt = 0
         while not self._done:
-            yield self
+            self._conflict = False
+            try:
+                yield self
+            except GeneratorExit:
+                if self._conflict:
+                    warnings.warn(_LEFT, RuntimeWarning, stacklevel=2)
+                raise
             attempt += 1
             if not self._done:
                 await asyncio.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, _DOUBLED_MAX)))
@@ -123,6 +139,7 @@ class AsyncAttempts(Generic[C]):
                 failure.hint = "let the block be repeated: async for attempt in con.transaction(retries=5)"
             elif self._left > 0:
                 self._left -= 1
+                self._conflict = True
                 return True
         self._done = True
         return False

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import random
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Generic, TypeVar
@@ -20,6 +21,10 @@ T = TypeVar("T")
 C = TypeVar("C", bound="Connection", covariant=True)
 _DOUBLED_MAX: Final = 8
 """How often the pause between attempts is doubled: the longest is half a second."""
+_LEFT: Final = (
+    "the loop over the attempts of a transaction was left while it was to be repeated (40001): nothing was committed; "
+    "let the block end, without return or break, or use .run(function)"
+)
 
 
 class Attempts(Generic[C]):
@@ -32,6 +37,9 @@ class Attempts(Generic[C]):
             with attempt:
                 …
         con.transaction(retries=5).run(work)
+
+    The block is to be left by its end: ``return`` and ``break`` leave nobody to repeat a COMMIT that meets a conflict.
+    Nothing is committed then, and a RuntimeWarning says so.
 
     Inside an open transaction a block is a savepoint: it is released at the end, and an error that leaves the block
     undoes the block alone, after which the transaction is usable again. Conflicts are the outermost block's to repeat.
@@ -46,6 +54,8 @@ class Attempts(Generic[C]):
         self._statement = ast.Begin(read_only)
         self._left = retries
         self._looped = False
+        self._conflict = False
+        """Whether the attempt is to be repeated: nothing of it was committed."""
         self._done = False
         self._connection: C | None = None
         self._savepoint: ast.Name | None = None
@@ -54,7 +64,13 @@ class Attempts(Generic[C]):
         self._looped = True
         attempt = 0
         while not self._done:
-            yield self
+            self._conflict = False
+            try:
+                yield self
+            except GeneratorExit:
+                if self._conflict:
+                    warnings.warn(_LEFT, RuntimeWarning, stacklevel=2)
+                raise
             attempt += 1
             if not self._done:
                 time.sleep(random.uniform(0, 0.002 * 2 ** min(attempt, _DOUBLED_MAX)))
@@ -122,6 +138,7 @@ class Attempts(Generic[C]):
                 failure.hint = "let the block be repeated: for attempt in con.transaction(retries=5)"
             elif self._left > 0:
                 self._left -= 1
+                self._conflict = True
                 return True
         self._done = True
         return False

@@ -28,7 +28,7 @@ def explain(text: str, start: int) -> Error:
         mistake = Mistake(text, at, at, seen, possible(seen.stack))
         message = "syntax error at end of input" if at >= len(text) else 'syntax error at or near ";"'
         return errors.error(errors.SYNTAX, message, hint=hints.at_end(mistake), span=_end_span(text, at))
-    unclosed = _unclosed(text, at, seen.stack[-1])
+    unclosed = _unclosed(text, at)
     if unclosed is not None:
         return unclosed
     end = _word_end(text, at, wide=_takes_words(seen.stack[-1]))
@@ -75,7 +75,7 @@ _CLOSED: Final = re.compile(
 )
 
 
-def _unclosed(text: str, at: int, state: int) -> Error | None:
+def _unclosed(text: str, at: int) -> Error | None:
     """A quote or a comment that starts at ``at`` and never ends."""
     m = _OPENED.match(text, at)
     if m is None or _CLOSED.match(text, at):

@@ -10,7 +10,6 @@ to find out what could have stood there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final
 
 from kvql import errors
@@ -173,6 +172,3 @@ def too_deep(span: Span | None) -> errors.Error:
         hint="at most 100 levels of brackets, NOT and CASE",
         span=span,
     )
-
-
-Build = Callable[[list[Any], int, int], Any]

@@ -177,7 +177,6 @@ class _Reader:
         self._at = 0
         self._offset = 0
         self._ended = False
-        self._want = 1
 
     def read(self) -> Iterator[Parsed | Columns]:
         while self._more() and not self._text:
@@ -261,7 +260,7 @@ class _Reader:
         self._at = min(split.end + 1, len(self._text))
         own = self._text[start : split.end].rstrip()
         where = Span(start + self._offset, start + self._offset + len(own))
-        yield _one(own, where, split.open_at - start)
+        yield _one(own, where)
         return self._ended and self._at >= len(self._text)
 
     def _skip_too_long(self, start: int) -> Iterator[Parsed]:
@@ -280,7 +279,7 @@ class _Reader:
         yield Parsed(None, too_long(0).at(None, head), span, head)
 
 
-def _one(text: str, where: Span, open_at: int) -> Parsed:
+def _one(text: str, where: Span) -> Parsed:
     """A statement whose text is cut out already."""
     try:
         node, start, end, following, tokens = shapes.run(text, 0, False, 0)

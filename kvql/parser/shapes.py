@@ -117,7 +117,7 @@ def record(text: str, at: int) -> Shape | None:
         name = NAMES[token.term]
         if name in _JSON or (name == "LSQB" and token.end - token.start > 1):
             return None
-        parts.append(rf"\s*+{_guard(token, text)}({_pattern(token, text)})")
+        parts.append(rf"\s*+{_guard(token)}({_pattern(token, text)})")
     parts.append(r"\s*+(?:;|\Z)")
     program = _Program(seen.tokens, text)
     return Shape(re.compile("".join(parts)).match, program.compile(), len(seen.tokens), len(seen.tokens))
@@ -136,7 +136,7 @@ def _pattern(token: Seen, text: str) -> str:
     return re.escape(exact) + (_OPERATOR_END if exact not in "()[],." else "")
 
 
-def _guard(token: Seen, text: str) -> str:
+def _guard(token: Seen) -> str:
     """Nothing that this scanner tries before this terminal stands here.
 
     Keywords matter only before a bare word: an exact text is one or is none, and no other literal starts with a letter

@@ -6,10 +6,8 @@ name. Answers are Python rows already, so nothing is decoded.
 
 from __future__ import annotations
 
-import asyncio
 from asyncio import Future
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from getpass import getuser
 from itertools import islice
 from typing import Any, Final, Protocol
@@ -148,19 +146,11 @@ class LocalTransport:
         for session in self._lanes.values():
             session.close()
         if self._owner:
-            self._close_store()
+            self._store.close()
 
     def dropped(self) -> None:
         if not self._closed:
             warn_unclosed("a store in process", self)
-
-    def _close_store(self) -> None:
-        """The store runs an event loop to close its files; where one runs already, another thread does it."""
-        if asyncio._get_running_loop() is None:
-            self._store.close()
-            return
-        with ThreadPoolExecutor(1) as helper:
-            helper.submit(self._store.close).result()
 
 
 class LocalExchange:

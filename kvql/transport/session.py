@@ -357,7 +357,10 @@ class Conversation:
             exchange = self._flight.get(response.id)
             if exchange is None:
                 continue
-            exchange.receive(response)
+            try:
+                exchange.receive(response)
+            except Error as e:  # an answer that cannot be read is the business of who asked, and of nobody else
+                exchange.fail(e)
             if response.last:
                 self._landed(exchange)
                 self.repeats.take_back(exchange)

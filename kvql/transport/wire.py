@@ -226,11 +226,19 @@ class WireTransport:
             # say so than standard error: nothing may be left on its way.
             if not self._closing and not self._unheld:
                 warn_unclosed(self.address, self)
-            self._closing = True
+            self._give_up()
             await self._leave()
             raise
+        finally:
+            self._give_up()
         if self._unheld:
             await self._leave()
+
+    def _give_up(self) -> None:
+        """Whatever ended the session, nobody waits for what will not come."""
+        self._closing = True
+        self._conversation.broken(connection_lost(self.address))
+        self._conversation.refuse_all(connection_lost(self.address), for_good=True)
 
     async def _serve(self) -> None:
         fruitless = 0
@@ -258,8 +266,6 @@ class WireTransport:
                 await self._refuse(cause)
                 fruitless = 0
             self._wanted.set()
-        self._conversation.broken(connection_lost(self.address))
-        self._conversation.refuse_all(connection_lost(self.address), for_good=True)
 
     async def _refuse(self, cause: Error) -> None:
         """No session can be had now. What may have been carried out already is asked for again a little later."""

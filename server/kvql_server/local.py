@@ -8,7 +8,6 @@ when all that it tells of is durable.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 import time
@@ -128,7 +127,10 @@ class LocalStore:
             if self._place is not None and _open.get(self._place) is self._shared:
                 del _open[self._place]
             with self._shared.lock:
-                asyncio.run(self._shared.engine.close())
+                try:
+                    step(self._shared.engine.close())
+                except base.EngineError as e:
+                    raise engine_error(e) from e
 
     def __enter__(self) -> LocalStore:
         return self

@@ -52,7 +52,7 @@ class Settings:
     sessions_max: int = 1_000
     sessions_per_user_max: int = 200
     requests_in_flight_max: int = 4_096
-    """Of one session; the server stops reading from a session that has more."""
+    """Of one session; what is too much is refused (53400)."""
     lanes_max: int = 4_096
     """Lanes of one session that hold state (a namespace in use, a transaction)."""
     watches_max: int = 2_000

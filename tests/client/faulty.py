@@ -31,6 +31,8 @@ class Service(KvqlServicer):
         self.store = open_folder(":memory:")
         self.cut_before: Callable[[pb.Request], bool] = lambda request: False
         self.cut_after: Callable[[pb.Request], bool] = lambda request: False
+        self.garbled: Callable[[pb.Request], bool] = lambda request: False
+        """Whether the rows of its answer are of a type that no client knows."""
         self.keeps_outcomes = False
         """What it tells clients; it does keep them."""
         self.hold: threading.Event | None = None
@@ -122,7 +124,10 @@ class Service(KvqlServicer):
             yield pb.Response(id=request.id, rows_header=header)
             rows = iter(result.rows)
             while chunk := list(islice(rows, CHUNK)):
-                yield pb.Response(id=request.id, rows=encode_rows(chunk, len(result.columns)))
+                encoded = encode_rows(chunk, len(result.columns))
+                if self.garbled(request):
+                    encoded.columns[0].types = b"\x63" * len(encoded.columns[0].types)
+                yield pb.Response(id=request.id, rows=encoded)
         yield pb.Response(id=request.id, last=True, done=_done(result))
 
 

@@ -109,6 +109,26 @@ async def test_counters_lose_no_update(target: dict[str, Any]) -> None:
         assert (await con.execute("GET visits")).rows == [("visits", 8)]
 
 
+async def test_a_block_that_is_left_before_it_could_be_repeated_says_so(target: dict[str, Any]) -> None:
+    async with kvql.aio.connect(**target) as con:
+        await con.execute("PUT visits 0")
+
+        async def visit() -> int:
+            async for attempt in con.transaction(retries=3):
+                async with attempt as tx:
+                    [(_, visits)] = (await tx.execute("GET visits")).rows
+                    await con.execute("UPDATE visits 10")
+                    await tx.execute("UPDATE visits ?", [visits + 1])
+                    return int(visits + 1)
+            raise AssertionError
+
+        with pytest.warns(RuntimeWarning, match="nothing was committed"):
+            await visit()
+            await asyncio.sleep(0)  # the event loop ends what the block has left
+            await asyncio.sleep(0)
+        assert (await con.execute("GET visits")).rows == [("visits", 10)]
+
+
 async def test_what_comes_behind_the_end_is_refused_and_a_lane_is_given_back_once(target: dict[str, Any]) -> None:
     async with kvql.aio.connect(**target) as con:
         await con.execute("PUT a 1")

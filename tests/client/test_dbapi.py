@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import uuid
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -407,6 +408,30 @@ def test_conflicts_are_repeated(target: dict[str, Any]) -> None:
             one.execute("UPDATE visits 0")
         assert caught.value.sqlstate == "40001" and "attempt" in (caught.value.hint or "")
         assert one.execute("GET visits").fetchone() == ("visits", 20)
+
+
+def test_a_block_that_is_left_before_it_could_be_repeated_says_so(target: dict[str, Any]) -> None:
+    """``return`` and ``break`` take the loop away: the COMMIT that failed on the way out is nobody's to repeat."""
+    with kvql.connect(**target, autocommit=True) as one, kvql.connect(**target, autocommit=True) as two:
+        one.execute("PUT visits 0")
+
+        def visit(disturbed: int) -> int:
+            for attempt in one.transaction(retries=3):
+                with attempt:
+                    [(_, visits)] = one.execute("GET visits").fetchall()
+                    if disturbed:
+                        two.execute("UPDATE visits ?", [disturbed])
+                    one.execute("UPDATE visits ?", [visits + 1])
+                    return int(visits + 1)
+            raise AssertionError
+
+        with pytest.warns(RuntimeWarning, match="nothing was committed"):
+            visit(10)
+        assert one.execute("GET visits").fetchone() == ("visits", 10) and one.transaction_state == "none"
+        with warnings.catch_warnings(record=True) as told:
+            assert visit(0) == 11
+        assert told == []
+        assert one.execute("GET visits").fetchone() == ("visits", 11)
 
 
 def test_the_pause_between_attempts_has_an_end(auto: dbapi.Connection, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -250,6 +250,22 @@ def test_points_of_a_broken_connection(faulty: FaultyServer) -> None:
     asyncio.run(main())
 
 
+def test_an_answer_that_cannot_be_read_is_told_to_who_asked(faulty: FaultyServer) -> None:
+    """Of a newer server, perhaps; the others on the connection have theirs."""
+
+    async def main() -> None:
+        async with kvql.aio.connect(faulty.url, password="secret", insecure=True) as con:
+            await con.execute(put("a", 1))
+            faulty.service.garbled = Once("get")
+            tasks = [con.execute(GET), con.execute("GET a", timeout=30), con.execute(put("b", 1))]
+            outcomes = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+            wrong = [outcome for outcome in outcomes if isinstance(outcome, errors.Error)]
+            assert len(wrong) == 1 and "unknown type 99" in str(wrong[0]), outcomes
+            assert (await con.execute(GET)).rows == [("a", 1)]
+
+    asyncio.run(main())
+
+
 def test_tasks_are_told_apart_when_a_connection_breaks(faulty: FaultyServer) -> None:
     async def main() -> None:
         async with kvql.aio.connect(faulty.url, password="secret", insecure=True) as con:

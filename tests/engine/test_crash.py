@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import random
@@ -165,6 +166,80 @@ def test_a_failed_sync_is_the_end() -> None:
     again = HashTableEngine.open("/store", files=disk.killed())
     assert state_of(again) in ({"k": 1}, {})
     again.close_now()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), KeyboardInterrupt()])
+def test_a_write_that_ends_in_any_other_way_is_the_end_too(error: BaseException) -> None:
+    """The commits that it was to write are in nobody's hands then: what was written after them would follow a gap."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk)
+    (first,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
+
+    def fail(name: str, path: str) -> None:
+        if name == "write":
+            raise error
+
+    disk.on_call = fail
+    with pytest.raises((base.OutcomeUnknown, KeyboardInterrupt)):
+        engine.sync(first)
+    disk.on_call = lambda name, path: None
+    with pytest.raises(base.OutcomeUnknown, match=type(error).__name__):
+        engine.sync(step(engine.commit_many([Transaction((), [Put("a", "k", 2)])]))[0])
+    assert engine.failed is not None
+    engine.close_now()
+    again = HashTableEngine.open("/store", files=disk.killed())
+    assert state_of(again) == {}
+    again.close_now()
+
+
+@pytest.mark.parametrize("what", ["a commit", "a run of puts", "an expiry"])
+def test_a_commit_that_is_applied_in_part_is_the_end(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log knows nothing of it, and what comes after it would rest on it."""
+    disk, clock = Disk(), ManualClock()
+    engine = HashTableEngine.open("/store", files=disk, clock=clock)
+    (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1, clock.now() + 1_000_000)])]))
+    engine.sync(revision)
+    clock.advance(2 if what == "an expiry" else 0)
+
+    def fails(*given: object, **named: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(engine._store, "apply_puts" if what == "a run of puts" else "apply", fails)
+    with pytest.raises(MemoryError):
+        if what == "a run of puts":
+            step(engine.commit_puts(base.PutRun("a", ["x"], [1])))
+        elif what == "an expiry":
+            engine.tick()
+        else:
+            step(engine.commit_many([Transaction((), [Put("a", "k", 2)])]))
+    monkeypatch.undo()
+    assert engine.failed is not None and "MemoryError" in engine.failed
+    with pytest.raises(base.OutcomeUnknown):
+        step(engine.commit_many([Transaction((), [Put("a", "k", 3)])]))
+    engine.close_now()
+
+
+async def test_who_begins_to_wait_while_the_log_fails_is_told() -> None:
+    engine = HashTableEngine.open("/store", files=Disk())
+    (revision,) = await engine.commit_many([Transaction((), [Put("a", "k", 1)])])
+    log, lock = engine._log, engine._log._queue_lock
+
+    class FailsBefore:
+        """The lock, which this thread gets only after another one has found that the disk is broken."""
+
+        def __enter__(self) -> None:
+            if log.failed is None:
+                log.failed = "about to"
+                log._fail(OSError(errno.EIO, "input/output error"))
+            lock.acquire()
+
+        def __exit__(self, *exc: object) -> None:
+            lock.release()
+
+    log._queue_lock = FailsBefore()  # type: ignore[assignment]  # as much of a lock as is used
+    with pytest.raises(base.OutcomeUnknown, match="input/output error"):
+        await asyncio.wait_for(engine.synced(revision), 10)
+    engine.close_now()
 
 
 def test_a_full_disk_is_a_refusal_and_passes() -> None:

@@ -6,6 +6,7 @@ call and per thread: the log is written by a thread of its own, whose first sync
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import subprocess
@@ -17,8 +18,14 @@ from typing import Any
 
 import pytest
 from kvql_server import exits
+from kvql_server.engines.base import Put, Transaction
+from kvql_server.engines.hashtable import HashTableEngine
+from kvql_server.executor import Executor
+from kvql_server.service import Service
+from kvql_server.tokens import Tokens
 
 import kvql
+from tests.engine.disk import Disk
 from tests.engine.steps import HAS_STRACE, NO_STRACE, STRACE
 from tests.servers import Server
 
@@ -85,6 +92,34 @@ def test_a_failed_write_of_the_log_is_the_end(folder: Path, call: str, how: str,
     assert "kvql-server: stopped: writing the log " in said and ".kvl failed (" in said and reason in said
     assert "no more is written until the store is opened again" in said and "Traceback" not in said
     judge_after(folder, confirmed, f"k{len(confirmed)}")
+
+
+@pytest.mark.parametrize("mode", ["interval", "checkpoint"])
+def test_a_log_that_fails_while_nobody_waits_is_the_end_too(mode: Any) -> None:
+    """Commits are answered before they are on the disk in these modes, and nobody may ever write again."""
+
+    async def main() -> str:
+        disk = Disk()
+        engine = HashTableEngine.open("/store", files=disk, sync=mode)
+        executor = Executor(engine)
+        service = Service(engine, executor, Tokens(engine, executor.catalog, 900, 3600), executor.settings)
+
+        def fail(name: str, path: str) -> None:
+            if name in ("sync", "write"):
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        await engine.commit_many([Transaction((), [Put("a", "k", 1)])])  # which reserves revisions, durably
+        disk.on_call = fail
+        await engine.commit_many([Transaction((), [Put("a", "k", 2)])])
+        ticking = asyncio.create_task(service.tick())
+        try:
+            return await asyncio.wait_for(service.failed, 30)
+        finally:
+            ticking.cancel()
+            service.close()
+            await engine.close()
+
+    assert "writing the log /store/log-00000001.kvl failed (Input/output error)" in asyncio.run(main())
 
 
 @needs_strace

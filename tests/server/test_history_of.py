@@ -7,7 +7,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from kvql_server.engines.hashtable import HashTableEngine
+from kvql_server.executor import Work
 
+from tests.server.busy import BusyStore
 from tests.server.timed import ENGINES, TimedStore
 
 
@@ -95,3 +98,29 @@ def test_history_goes_up_to_the_present_which_is_read(store: TimedStore, where: 
         one("COMMIT")
     else:
         assert one.refusal("COMMIT").sqlstate == "40001"
+
+
+@pytest.mark.parametrize("source", ["t AS OF REVISION ?", "HISTORY OF t"])
+def test_counting_the_past_lets_others_have_their_turn(
+    source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And can be cancelled: nobody knows the number without going through it."""
+    engine = HashTableEngine.open(tmp_path)
+    busy = BusyStore(engine=engine)
+    busy.run("PUT k 0")
+    seen = engine.status()["revision"]
+    pairs = ", ".join(f"('k{n}', {n})" for n in range(20_000))
+    busy.run(f"INSERT INTO t VALUES {pairs}")
+    turns = 0
+    turn = Work.turn
+
+    async def counted(work: Work) -> None:
+        nonlocal turns
+        turns += 1
+        await turn(work)
+
+    monkeypatch.setattr(Work, "turn", counted)
+    given = [seen] if "?" in source else None
+    [(count,)] = busy.rows(f"SELECT count(*) FROM {source}", given)
+    assert count == (1 if given else 20_001) and turns >= 20_000 // 4_096
+    engine.close_now()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 
 import pytest
+from kvql_server.engines.hashtable.files import OsFile
 from kvql_server.local import LocalSession, open_folder
 
 from kvql.errors import Error
@@ -136,3 +138,17 @@ def test_count_reads_only_its_own_namespace() -> None:
         engine.snapshot = Watching
         assert list(session.execute(request("mine", list=pb.ListCommand()))[0].rows) == [(1,)]
         assert asked == ["$system namespace/mine", "mine"]
+
+
+def test_a_disk_that_fails_at_the_end_is_told_as_any_other_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_folder(str(tmp_path / "s"))
+    store.session().execute(put([("a", 1)]))
+
+    def broken(file: OsFile) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(OsFile, "sync", broken)
+    with pytest.raises(Error, match="40003"):
+        store.close()

@@ -336,6 +336,11 @@ class Engine(Protocol):
         """Drawn when the store was made; a copy has another. Revisions of different stores do not compare."""
 
     @property
+    def failed(self) -> str | None:
+        """Why it has stopped for good, as an operator's sentence: nothing is written any more, and whoever serves it
+        should end. None: it has not."""
+
+    @property
     def shown_revision(self) -> int:
         """What is durable up to here, and no more, is shown to those who watch."""
 

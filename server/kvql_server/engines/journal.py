@@ -11,7 +11,7 @@ are not recorded at all: the tables tell of them (``implied``), should a watcher
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, Protocol, TypeAlias
@@ -276,8 +276,17 @@ class Journal:
         return False
 
     def changed_keys(self, after: int) -> ChangedKeys:
-        """Those that changed after ``after``, which is not before the floor: to ask for many."""
-        return ChangedKeys(self.records(after, self.newest), after)
+        """Those that changed after ``after``, which is not before the floor: to ask for many keys or ranges."""
+        keys: set[str] = set()
+        sweeps: list[Sweep] = []
+        for record in self.records(after, self.newest):
+            if type(record) is Step:
+                keys.add(record.key)
+            elif type(record) is Puts:
+                keys.update(_keys_after(record, after))
+            elif type(record) is Sweep:
+                sweeps.append(record)
+        return ChangedKeys(keys, sweeps)
 
     def commits(self, after: int, until: int) -> list[base.Commit]:
         """The next commits after ``after`` and up to ``until``, oldest first, in portions; none is cut.
@@ -347,23 +356,26 @@ def _keys_after(run: Puts, after: int) -> Sequence[str]:
 
 
 class ChangedKeys:
-    """The keys that ``records`` changed after a revision; those of a sweep are looked up where they were."""
+    """Keys that changed after a revision; those of a sweep are looked up where they were."""
 
-    __slots__ = ("_keys", "_sweeps")
+    __slots__ = ("_keys", "_sorted", "_sweeps")
 
-    def __init__(self, records: Sequence[Record], after: int) -> None:
-        self._keys: set[str] = set()
-        self._sweeps: list[Sweep] = []
-        for record in records:
-            if type(record) is Step:
-                self._keys.add(record.key)
-            elif type(record) is Puts:
-                self._keys.update(_keys_after(record, after))
-            elif type(record) is Sweep:
-                self._sweeps.append(record)
+    def __init__(self, keys: set[str], sweeps: Sequence[Sweep] = ()) -> None:
+        self._keys = keys
+        self._sorted: list[str] | None = None
+        self._sweeps = sweeps
 
     def __contains__(self, key: str) -> bool:
         return key in self._keys or any(sweep.holds(key, key + "\0") for sweep in self._sweeps)
+
+    def within(self, start: str, end: str | None) -> bool:
+        """Whether one of them is in [start, end)."""
+        if self._sorted is None:
+            self._sorted = sorted(self._keys)
+        at = bisect_left(self._sorted, start)
+        if at < len(self._sorted) and (end is None or self._sorted[at] < end):
+            return True
+        return any(sweep.holds(start, end) for sweep in self._sweeps)
 
 
 def _puts(run: Puts, after: int, until: int) -> list[base.Commit]:

@@ -20,7 +20,7 @@ from kvql_server.catalog import NAMESPACE, Namespace
 from kvql_server.engines.base import SYSTEM_NAMESPACE, Compacted, Entry, Gone, Order, Page, Snapshot
 from kvql_server.executor import casts, lists, retention, turns
 from kvql_server.executor.access_path import Path
-from kvql_server.executor.call import Call
+from kvql_server.executor.call import Call, Work
 from kvql_server.executor.expressions import Builder, Scope
 from kvql_server.transaction import SharedSnapshot, Transaction
 
@@ -56,8 +56,9 @@ class Reader(lists.Pairs, Protocol):
 class AsOf:
     """A namespace at an earlier revision; ``close`` it. ``since``: what is not after this is not shown; 0: all is."""
 
-    def __init__(self, snapshot: Snapshot, since: int, record: Namespace) -> None:
+    def __init__(self, snapshot: Snapshot, since: int, record: Namespace, work: Work) -> None:
         self._snapshot = snapshot
+        self._work = work
         self._shared = SharedSnapshot(snapshot)
         self._since = since
         self._record = record
@@ -87,10 +88,7 @@ class AsOf:
         return compacted(namespace, self._record, f"revision {self.revision}", e.oldest)
 
     async def count(self, namespace: str) -> int:
-        total = 0
-        async for page in self.scan(namespace, order="any"):
-            total += len(page)
-        return total
+        return await _counted(self.scan(namespace, order="any"), self._work)
 
     def kinds(self, namespace: str) -> frozenset[type] | None:
         try:
@@ -109,8 +107,9 @@ class AsOf:
 class History:
     """Every known state of a namespace's pairs; a page names a key as often as it has states."""
 
-    def __init__(self, transaction: Transaction, since: int) -> None:
+    def __init__(self, transaction: Transaction, since: int, work: Work) -> None:
         self._transaction = transaction
+        self._work = work
         self._shared = transaction.share()
         self._since = since
 
@@ -153,10 +152,7 @@ class History:
                 yield Page.of(pair for pair in page if pair[0] in wanted)
 
     async def count(self, namespace: str) -> int:
-        total = 0
-        async for page in self.scan(namespace):
-            total += len(page)
-        return total
+        return await _counted(self.scan(namespace), self._work)
 
     def kinds(self, namespace: str) -> frozenset[type] | None:
         return None
@@ -167,6 +163,15 @@ class History:
 
     def close(self) -> None:
         self._shared.release()
+
+
+async def _counted(pages: AsyncIterator[Page], work: Work) -> int:
+    """The past has no number that could be asked for."""
+    total = 0
+    async for page in pages:
+        await work.turn()
+        total += len(page)
+    return total
 
 
 Past: TypeAlias = AsOf | History
@@ -186,7 +191,7 @@ async def of_select(transaction: Transaction, call: Call, namespace: str, record
         if command.history:
             raise errors.error(errors.INVALID, "the history has no AS OF", hint="put a condition on revision")
         return await as_of(transaction, call, namespace, record, command.as_of, base)
-    return History(transaction, record.since) if command.history else None
+    return History(transaction, record.since, call.work) if command.history else None
 
 
 def told(reader: Reader) -> str:
@@ -225,7 +230,7 @@ async def as_of(
         entry = await transaction.get(SYSTEM_NAMESPACE, NAMESPACE + namespace)
         if entry is not None and 0 < entry.revision <= revision:
             since = 0  # what an older namespace left was gone by then
-    return AsOf(call.engine.snapshot(revision, time), since, record)
+    return AsOf(call.engine.snapshot(revision, time), since, record, call.work)
 
 
 def _value(transaction: Transaction, call: Call, program: pb.Expression, base: int) -> Any:

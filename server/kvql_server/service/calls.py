@@ -21,7 +21,7 @@ from kvql_server.auth import Principal
 from kvql_server.catalog import User
 from kvql_server.engines import base
 from kvql_server.engines.base import Engine
-from kvql_server.executor import WRITES, Executor, Lane, Pages, Watching, Work, engine_error
+from kvql_server.executor import WRITES, Executor, Lane, Pages, Watching, engine_error
 from kvql_server.passwords import Throttle, Verifier
 from kvql_server.service.answers import chunks, fill_done, fill_error, fill_rows, header, write_in_time
 from kvql_server.service.session import Session
@@ -148,7 +148,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                     asked = one.request
                     work.reply_bytes_max = self.settings.message_bytes_max - _SPARE_BYTES - reply.ByteSize()
                     result = await text.carry_out(self.executor, one, lane, principal, work)
-                    await self._reply(reply, work, result, lane, number)
+                    await self._reply(reply, result, lane, number)
                     self.note(principal.name, context.peer(), asked, None)
             else:
                 if request.WhichOneof("command") == "transaction":
@@ -157,7 +157,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                     )
                 work.reply_bytes_max = self.settings.message_bytes_max - _SPARE_BYTES
                 result = await self.executor.execute(request, lane, principal, work)
-                await self._reply(reply, work, result, lane, 0)
+                await self._reply(reply, result, lane, 0)
                 self.note(principal.name, context.peer(), asked, None)
         except Error as e:
             self.note(principal.name, context.peer(), asked, e)
@@ -174,7 +174,7 @@ class Service(kvql_pb2_grpc.KvqlServicer):
         await self.durable(work.revision)
         return reply
 
-    async def _reply(self, reply: pb.ExecuteReply, work: Work, result: Result, lane: Lane, number: int) -> None:
+    async def _reply(self, reply: pb.ExecuteReply, result: Result, lane: Lane, number: int) -> None:
         if isinstance(result.rows, Watching):
             result.rows.close()
             raise errors.error(errors.NOT_SUPPORTED, "the events of WATCH have no end", hint="use Watch or Session")
@@ -254,8 +254,12 @@ class Service(kvql_pb2_grpc.KvqlServicer):
 
     def engine_failed(self, error: base.EngineError) -> None:
         """The engine has stopped: nothing may be written any more, and the process ends."""
-        if not self.failed.done() and isinstance(error, base.OutcomeUnknown | base.Corrupted):
-            self.failed.set_result(str(error))
+        if isinstance(error, base.OutcomeUnknown | base.Corrupted):
+            self._end(str(error))
+
+    def _end(self, why: str) -> None:
+        if not self.failed.done():
+            self.failed.set_result(why)
 
     def note(self, user: str, peer: str, request: pb.Request, error: Error | None) -> None:
         """The audit's share of a request: DDL, refusals, and a stopped engine."""
@@ -267,8 +271,8 @@ class Service(kvql_pb2_grpc.KvqlServicer):
             )
         elif error is not None and error.sqlstate == errors.PERMISSION_DENIED:
             audit.event(command or "request", "denied", actor=user, peer=peer, what=request.namespace)
-        if error is not None and error.sqlstate == errors.OUTCOME_UNKNOWN and not self.failed.done():
-            self.failed.set_result(str(error.__cause__ or error.message))
+        if error is not None and error.sqlstate == errors.OUTCOME_UNKNOWN:
+            self._end(str(error.__cause__ or error.message))
 
     async def tick(self) -> None:
         """Drive the engine ten times a second, and look after the sessions once a second; until cancelled."""
@@ -282,6 +286,8 @@ class Service(kvql_pb2_grpc.KvqlServicer):
                 self.engine_failed(e)
             except Exception:  # noqa: BLE001 - logged, and tried again
                 _LOG.exception("the engine's upkeep failed; it is tried again")
+            if self.engine.failed is not None:  # where nobody waits for a commit, nobody else would find out
+                self._end(self.engine.failed)
             if turn % 10 == 0:
                 self._look_after_sessions()
 

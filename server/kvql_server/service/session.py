@@ -11,6 +11,7 @@ A client that does not read stops its own scans: lane tasks wait for room, the r
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
@@ -24,9 +25,10 @@ from kvql.v1 import kvql_pb2 as pb
 from kvql_server import text
 from kvql_server.auth import Principal
 from kvql_server.engines import base
-from kvql_server.executor import Lane, Pages, Watching, Work, engine_error
+from kvql_server.executor import Pages, Watching, Work, engine_error
 from kvql_server.executor.watcher import Progress
 from kvql_server.service.answers import chunks, fill_done, fill_error, fill_progress, fill_rows, header, skipped
+from kvql_server.service.lanes import LaneState, is_long
 from kvql_server.service.status import unforeseen
 from kvql_server.tokens import Claims
 
@@ -41,44 +43,8 @@ TURN_S: Final = 0.005
 """After this long the reader lets other sessions have their turn."""
 FLUSH_S: Final = 2.0
 """How long the end of a session waits for its last answers to leave."""
-_LONG: Final = frozenset(
-    (
-        "list", "select", "text", "namespaces", "drop_namespace", "update_rows", "delete_rows", "truncate",
-        "assertion", "restore", "watch",
-    )
-)  # fmt: skip
-_AT_ONCE_BYTES_MAX: Final = 16 * 1024
-"""Of an INSERT, or of a write with expressions or of a run under a key, that is carried out without letting others
-have their turn."""
 _ANSWER_BYTES: Final = 24
 _SPARE_BYTES: Final = 65_536
-
-
-def _is_long(request: pb.Request) -> bool:
-    """Whether others should have their turn while it is carried out."""
-    command = request.WhichOneof("command")
-    if command == "write":
-        # under a key each statement of a run is a commit by itself, with what became of the run so far
-        slow = bool(request.write.values.expressions) or (request.idempotency_key and len(request.write.keys) > 1)
-        return bool(slow) and request.ByteSize() > _AT_ONCE_BYTES_MAX
-    return command in _LONG or (command == "insert" and request.ByteSize() > _AT_ONCE_BYTES_MAX)
-
-
-class _LaneState:
-    """A lane of the session: its state, what waits in it, and whether an error stopped it."""
-
-    __slots__ = ("lane", "stopped", "task", "waiting")
-
-    def __init__(self, session: object) -> None:
-        self.lane = Lane(group=session)
-        self.waiting: deque[tuple[pb.Request, Work]] = deque()
-        self.task: asyncio.Task[None] | None = None
-        self.stopped = False
-
-    @property
-    def forgettable(self) -> bool:
-        lane = self.lane
-        return not (self.task or self.stopped or lane.transaction or lane.namespace)
 
 
 class Session:
@@ -95,7 +61,7 @@ class Session:
         self.claims = claims
         self.peer = peer
         self._principal = Principal(claims.user)
-        self._lanes: dict[int, _LaneState] = {}
+        self._lanes: dict[int, LaneState] = {}
         self._works: dict[int, Work] = {}
         self._out: deque[pb.ServerBatch] = deque()
         self._filling = pb.ServerBatch()
@@ -208,6 +174,9 @@ class Session:
         turn_ends = time.monotonic() + TURN_S
         for request in batch.requests:
             await self._accept(request)
+            if not self._room.is_set():
+                self._wake_writer.set()
+                await self._room.wait()
             if time.monotonic() > turn_ends:
                 self._wake_writer.set()
                 await asyncio.sleep(0)
@@ -216,8 +185,6 @@ class Session:
             for number in [n for n, state in self._lanes.items() if state.forgettable]:
                 del self._lanes[number]
         self._wake_writer.set()
-        if not self._room.is_set():
-            await self._room.wait()
 
     def _authenticate_again(self, token: str) -> None:
         claims = self._service.tokens.verify(token)
@@ -238,7 +205,7 @@ class Session:
                     request, errors.error(errors.LIMIT, f"a session has at most {self._settings.lanes_max:,} lanes")
                 )
                 return
-            state = self._lanes[request.lane] = _LaneState(self)
+            state = self._lanes[request.lane] = LaneState(self)
         if state.stopped:
             self._refuse(request, skipped())
             return
@@ -246,18 +213,27 @@ class Session:
             self._refuse(request, errors.error(errors.SHUTTING_DOWN, "the server is shutting down"))
             return
         work = self._executor.work(request.deadline_ms)
-        if state.task is None and not _is_long(request):
+        if state.task is None and not is_long(request):
             await self._carry_out(state, request, work)
             return
-        if len(self._works) >= self._settings.requests_in_flight_max:
-            limit = f"a session has at most {self._settings.requests_in_flight_max:,} requests in flight"
-            self._refuse(request, errors.error(errors.LIMIT, limit))
+        if (refusal := self._not_in_flight(request)) is not None:
+            self._refuse(request, refusal)
+            state.refused(request)
             return
         work.yields = True
         self._works[request.id] = work
         state.waiting.append((request, work))
         if state.task is None:
             state.task = asyncio.create_task(self._run_lane(state))
+
+    def _not_in_flight(self, request: pb.Request) -> Error | None:
+        """Why the request cannot wait for its turn."""
+        if request.id in self._works:
+            return errors.error(errors.INVALID, f"request {request.id} is in flight already", hint="number them anew")
+        if len(self._works) >= self._settings.requests_in_flight_max:
+            limit = f"a session has at most {self._settings.requests_in_flight_max:,} requests in flight"
+            return errors.error(errors.LIMIT, limit)
+        return None
 
     def _forget_one(self) -> bool:
         for number, state in self._lanes.items():
@@ -268,11 +244,15 @@ class Session:
 
     # ── carrying out ──────────────────────────────────────────────────────────────────────────────────────────
 
-    async def _run_lane(self, state: _LaneState) -> None:
+    async def _run_lane(self, state: LaneState) -> None:
         """What waits in a lane, one after the other."""
         try:
             while state.waiting:
-                request, work = state.waiting.popleft()
+                next_one = state.waiting.popleft()
+                if next_one is None:
+                    state.failed()
+                    continue
+                request, work = next_one
                 try:
                     await self._carry_out(state, request, work)
                 finally:
@@ -282,7 +262,7 @@ class Session:
         finally:
             state.task = None
 
-    async def _carry_out(self, state: _LaneState, request: pb.Request, work: Work) -> None:
+    async def _carry_out(self, state: LaneState, request: pb.Request, work: Work) -> None:
         """One request and all of its answer."""
         asked = request
         try:
@@ -304,15 +284,15 @@ class Session:
         except Exception:  # noqa: BLE001 - logged under an id
             self._fail(state, request, work, unforeseen("a request"))
 
-    def _fail(self, state: _LaneState, request: pb.Request, work: Work, error: Error) -> None:
+    def _fail(self, state: LaneState, request: pb.Request, work: Work, error: Error) -> None:
         self._saw(work)
         self._refuse(request, error)
-        if state.lane.transaction is not None:
-            state.lane.transaction.failed = True  # also by what was stopped before the executor saw it
+        state.failed()  # also by what was stopped before the executor saw it
         if request.on_error == pb.ON_ERROR_STOP:
             state.stopped = True
-            while state.waiting:
-                later, _ = state.waiting.popleft()
+            waiting = [one for one in state.waiting if one is not None]
+            state.waiting.clear()
+            for later, _ in waiting:
                 self._works.pop(later.id, None)
                 self._refuse(later, skipped())
 
@@ -322,10 +302,12 @@ class Session:
         self._filled(64 + len(error.message))
 
     async def _answer(
-        self, state: _LaneState, request: pb.Request, work: Work, result: Result, number: int, last: bool
+        self, state: LaneState, request: pb.Request, work: Work, result: Result, number: int, last: bool
     ) -> None:
         columns, rows = result.columns, result.rows
         if columns is None or (type(rows) is list and len(rows) <= 1):
+            if columns is not None and not self._room.is_set():
+                await self._rest(work)
             self._saw(work)
             response = self._filling.responses.add(id=request.id, last=last, statement=number)
             size = _ANSWER_BYTES
@@ -400,6 +382,14 @@ class Session:
                     await self._room.wait()
             except TimeoutError:
                 work.check()
+
+    async def _rest(self, work: Work) -> None:
+        """Until the client has read, or the request's time is up: what was carried out is told in either case."""
+        self._wake_writer.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(work.left_s):
+                while not self._room.is_set():
+                    await self._room.wait()
 
     # ── writing ───────────────────────────────────────────────────────────────────────────────────────────────
 

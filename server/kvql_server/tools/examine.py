@@ -6,7 +6,6 @@ import os
 import re
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Final
 
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import manifest, record
@@ -17,8 +16,6 @@ from kvql_server.engines.hashtable.recovery import OURS
 from kvql_server.tools.check_checkpoint import CheckpointCheck
 from kvql_server.tools.check_log import LogCheck
 from kvql_server.tools.findings import Effect, FileLine, Finding, count
-
-COPIES: Final = re.compile(r"(?:.+)\.(?:broken|before-repair(?:-\d+)?)")
 
 
 class NoStore(Exception):

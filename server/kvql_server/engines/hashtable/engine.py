@@ -59,6 +59,7 @@ class HashTableEngine:
         self._trimmed = store.trimmed  # the checkpoint holds history that ended since
         self._checkpoint_error: str | None = None
         self._broken: str | None = None
+        self._whole = _Whole(self)
         self._closed = False
         self.warnings = recovered.warnings
         """What recovery had to put right, as sentences for the operator."""
@@ -67,12 +68,10 @@ class HashTableEngine:
     def open(
         cls, folder: str | os.PathLike[str], *, clock: Clock | None = None, files: Files | None = None,
         sync: SyncMode = "always", checkpoint_interval_s: float = 300.0, max_bytes: int | None = None,
-        freeze_gc: bool = False,
     ) -> HashTableEngine:  # fmt: skip
         """Open or make the store in ``folder``: lock, recover, sync, begin a new log segment.
 
         :class:`base.Locked`, :class:`base.Corrupted`, :class:`base.StoreFull`, :class:`base.EngineError`.
-        ``freeze_gc`` takes what was loaded out of the garbage collector's sight: for a process that serves this store.
         """
         path = os.path.abspath(os.fspath(folder))
         clock = clock or SystemClock()
@@ -85,10 +84,7 @@ class HashTableEngine:
         collecting = gc.isenabled()
         gc.disable()
         try:
-            engine = cls._recover(path, lock, clock, files, sync, checkpoint_interval_s, max_bytes)
-            if freeze_gc:
-                gc.freeze()
-            return engine
+            return cls._recover(path, lock, clock, files, sync, checkpoint_interval_s, max_bytes)
         except OSError as e:
             lock.release()
             raise cannot_open(path, e) from None
@@ -110,12 +106,7 @@ class HashTableEngine:
         folder = Folder(files, path, msgspec.structs.replace(state.manifest, epoch=state.manifest.epoch + 1))
         segment = folder.new_segment()
         remove_leftovers(files, [path for path in state.leftovers if path != segment.path])
-        epoch = folder.manifest.epoch
-
-        def on_synced(revision: int) -> None:
-            store.watchers.durable(revision)
-
-        log = Log(segment, epoch, state.crc, state.revision, sync, on_synced)
+        log = Log(segment, folder.manifest.epoch, state.crc, state.revision, sync, store.watchers.durable)
         heap.give_back()
         return cls(folder, lock, store, log, clock, sync, interval_s, max_bytes, state)
 
@@ -176,11 +167,8 @@ class HashTableEngine:
             size = sum(map(len, payloads)) + record.RECORD_EXTRA_BYTES * len(payloads)
             self._reserve(size, len(payloads))
             try:
-                return self._commit(transactions, payloads, now)
-            except BaseException as e:
-                # tables and log may differ from here on: nothing more may be promised
-                self._broken = f"the store failed while it applied a commit ({type(e).__name__}); open it again"
-                raise
+                with self._whole:
+                    return self._commit(transactions, payloads, now)
             finally:
                 store.readers.trim(TRIM_STEP)
 
@@ -199,7 +187,7 @@ class HashTableEngine:
             size = sum(len(payload) + record.RECORD_EXTRA_BYTES for payload, _ in payloads)
             self._reserve(size, len(run.keys))
             first, log = store.revision + 1, self._log
-            try:
+            with self._whole:
                 data, crc, revision = b"", log.crc, first
                 for payload, size in payloads:
                     made, crc = record.frame(
@@ -213,9 +201,6 @@ class HashTableEngine:
                 log.crc = crc
                 log.append(data, store.revision)
                 self._after_append()
-            except BaseException as e:
-                self._broken = f"the store failed while it applied a commit ({type(e).__name__}); open it again"
-                raise
             return first
 
     def _commit(self, transactions: Sequence[base.Transaction], payloads: list[bytes], now: int) -> list[CommitOutcome]:
@@ -329,9 +314,10 @@ class HashTableEngine:
         if self._max_bytes is not None:
             for delete in due:
                 self._bytes -= pair_bytes(delete.key, store.tables[delete.namespace].entries[delete.key].value)
-        store.apply(due, Meta(now, "", ""), store.revision + 1, expired=True)
-        self._append(record.EXPIRY, payload, now)
-        self._after_append()
+        with self._whole:
+            store.apply(due, Meta(now, "", ""), store.revision + 1, expired=True)
+            self._append(record.EXPIRY, payload, now)
+            self._after_append()
 
     # ── durability ────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -489,6 +475,20 @@ class HashTableEngine:
         self._log.check()
         if self._broken is not None:
             raise base.OutcomeUnknown(self._broken)
+
+
+class _Whole:
+    """Around what happens whole or not at all: after an error in the middle of it tables and log may differ, and
+    nothing more may be promised."""
+
+    def __init__(self, engine: HashTableEngine) -> None:
+        self._engine = engine
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self._engine._broken = f"the store failed while it applied a commit ({kind.__name__}); open it again"
 
 
 def _memory(store: Store) -> int:

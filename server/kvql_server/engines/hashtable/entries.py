@@ -67,6 +67,15 @@ class Tombstone(Entry, gc=False):
     previous: Entry | None  # type: ignore[misc]  # msgspec lets a subclass turn a class variable into a field
 
 
+def part(entry: Entry) -> None:
+    """Cut off the older states behind ``entry``, link by link: what is freed as one long chain is freed by recursion
+    in C, which has an end."""
+    behind = entry.previous
+    while behind is not None:
+        entry.previous = None  # type: ignore[misc]  # only those with a field of that name have one
+        entry, behind = behind, behind.previous
+
+
 def visible(entry: Entry | None, revision: int, time: int) -> Entry | None:
     """The state in the chain of ``entry`` that a snapshot of ``revision`` at ``time`` sees; None if absent or
     expired."""

@@ -94,7 +94,6 @@ class Log:
         self.crc = crc
         self.synced_revision = revision
         self.failed: str | None = None
-        self.bytes_written = 0
         self._mode: SyncMode = mode
         self._on_synced = on_synced
         self._queue: list[_Batch] = []
@@ -130,6 +129,7 @@ class Log:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._queue_lock:
+            self.check()  # a failure that came meanwhile has told all who waited, and nobody will tell this one
             self._waiters.append(_Waiter(revision, future))
         self.poke()
         await future
@@ -168,8 +168,11 @@ class Log:
                     self._written_revision = batches[-1].revision
                 if sync:
                     self._sync()
-            except OSError as e:
+            except BaseException as e:
+                # whatever it was, the batches are off the queue, and what is written after a gap is lost
                 self._fail(e)
+                if not isinstance(e, Exception):
+                    raise
                 raise base.OutcomeUnknown(self.failed) from None
             revision = self._written_revision if sync else self.synced_revision
             self.synced_revision = revision
@@ -191,7 +194,6 @@ class Log:
             written = segment.file.write_at(data, offset)
             if written != len(data):
                 raise OSError(errno.EIO, f"short write: {written} of {len(data)} bytes")
-            self.bytes_written += len(data)
             at = end
 
     def _sync(self) -> None:
@@ -199,12 +201,13 @@ class Log:
             segment.file.sync()
         self._unsynced.clear()
 
-    def _fail(self, error: OSError) -> None:
+    def _fail(self, error: BaseException) -> None:
+        why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
         self.failed = (
-            f"writing the log {self.segment.path} failed ({error.strerror or error}): commits that were not confirmed "
+            f"writing the log {self.segment.path} failed ({why}): commits that were not confirmed "
             "may or may not survive; no more is written until the store is opened again"
         )
-        _log.critical("%s", self.failed)
+        _log.critical("%s", self.failed, exc_info=None if isinstance(error, OSError) else error)
         with self._queue_lock:
             waiters, self._waiters = self._waiters, []
             self._queue.clear()

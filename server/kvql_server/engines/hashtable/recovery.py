@@ -45,7 +45,6 @@ class Recovered:
     epoch: int = 0
     """Of the segment that was read last."""
     records: int = 0
-    log_bytes: int = 0
     warnings: list[str] = field(default_factory=list)
     leftovers: list[str] = field(default_factory=list)
     """Files that ``manifest`` does not name; they may go once it is the one on the disk."""
@@ -87,7 +86,6 @@ def load(files: Reader, folder: str, found: Manifest, store: Store) -> Recovered
         state.scans.append(_replay(files, folder, segment, state, store))
     _judge_tails(folder, state.scans)
     state.manifest = _drop_empty(state.scans, state)
-    state.log_bytes = sum(scan.end for scan in state.scans)
     state.leftovers = _leftovers(files, folder, names, state.manifest)
     # revisions that were given out and lost must not come again
     state.revision = max(state.revision, state.reserved)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvql_server.engines import base
 from kvql_server.engines.base import Order, Page
-from kvql_server.engines.hashtable.entries import Entry, Tombstone, visible
+from kvql_server.engines.hashtable.entries import Entry, Tombstone, part, visible
 from kvql_server.engines.hashtable.history import history
 from kvql_server.engines.hashtable.table import REVISION_MAX, Table, seen
 
@@ -147,9 +147,6 @@ class Readers:
             if self.oldest > revision:
                 self.oldest = revision
 
-    def is_open(self, revision: int) -> bool:
-        return revision in self._counts
-
     def release(self, revision: int) -> None:
         count = self._counts[revision] - 1
         if count:
@@ -187,9 +184,8 @@ def _trim_key(table: Table, key: str, oldest: int) -> None:
         entry = entry.previous
     if entry is None:
         return
+    part(entry)
     if entry is newest and type(entry) is Tombstone and not table.replaced:
         del table.entries[key]
         table.tombstones -= 1
         table.order.discard()
-    elif entry.previous is not None:
-        entry.previous = None  # type: ignore[misc]  # a ChangedEntry or a Tombstone has the field

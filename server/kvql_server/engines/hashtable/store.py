@@ -10,12 +10,12 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, repeat
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from kvql.values import Json, encoded_size
 from kvql_server.engines import base
 from kvql_server.engines.base import Absent, Clear, Guard, Put, RangeUnchanged, Unchanged
-from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta, Tombstone
+from kvql_server.engines.hashtable.entries import ChangedEntry, Entry, Meta, Tombstone, part
 from kvql_server.engines.hashtable.expiry import ExpiryWheel
 from kvql_server.engines.hashtable.past import PastSnapshot
 from kvql_server.engines.hashtable.snapshots import TRIM_STEP, Readers, Snapshot
@@ -34,6 +34,9 @@ PAIR_BYTES: Final = 200
 
 SWEEP_PAIRS: Final = 65_536
 """TRUNCATE of more pairs is one record in the journal, and keeps the whole table."""
+
+_Changed: TypeAlias = dict[tuple[str, int], ChangedKeys | None]
+"""What changed in a namespace after a revision, for the guards of one transaction; None where one has asked by now."""
 
 
 def pair_bytes(key: str, value: Any) -> int:
@@ -71,7 +74,7 @@ class Store:
     def broken(self, guards: Sequence[Guard]) -> int | None:
         """The index of the first guard that does not hold."""
         tables = self.tables
-        changed: dict[tuple[str, int], ChangedKeys] = {}
+        changed: _Changed = {}
         for index, guard in enumerate(guards):
             table = tables.get(guard.namespace)
             if type(guard) is Absent:
@@ -85,11 +88,11 @@ class Store:
                 entry = table.entries.get(guard.key) if table is not None else None
                 if entry is None or entry.revision != guard.revision or type(entry) is Tombstone:
                     return index
-            elif isinstance(guard, RangeUnchanged) and not self._range_holds(table, guard):
+            elif isinstance(guard, RangeUnchanged) and not self._range_holds(table, guard, changed):
                 return index
         return None
 
-    def _came_and_went(self, table: Table | None, guard: Absent, changed: dict[tuple[str, int], ChangedKeys]) -> bool:
+    def _came_and_went(self, table: Table | None, guard: Absent, changed: _Changed) -> bool:
         """Whether a key that is absent may have been there after ``guard.since``; ``changed`` is what was asked for
         before."""
         since = guard.since
@@ -111,24 +114,23 @@ class Store:
         """Whether the journal has all that happened after ``after``; first puts from before the opening it has not."""
         return after >= journal.floor and after >= self.opened
 
-    def _range_holds(self, table: Table | None, guard: RangeUnchanged) -> bool:
+    def _range_holds(self, table: Table | None, guard: RangeUnchanged, changed: _Changed) -> bool:
+        since = guard.revision
         if table is None:
-            return guard.revision >= self.opened
-        if table.changed <= guard.revision:
+            return since >= self.opened
+        if table.changed <= since:
             return True
-        start, end = guard.start, guard.end
-        if self._is_told(table.journal, guard.revision):
-            return not table.journal.changed(guard.revision, start, end)
-        if table.born > guard.revision or table.forgotten > guard.revision:
+        is_told = self._is_told(table.journal, since)
+        if not is_told and (table.born > since or table.forgotten > since):
             return False
-        written = any(
-            entry.revision > guard.revision and key >= start and (end is None or key < end)
-            for key, entry in table.entries.items()
-        )
-        return not written and not any(
-            revision > guard.revision and key >= start and (end is None or key < end)
-            for key, revision in table.removed.items()
-        )
+        place = guard.namespace, since
+        keys = changed.get(place)
+        if keys is None:
+            if is_told and place not in changed:  # to sort them all is for who asks again
+                changed[place] = None
+                return not table.journal.changed(since, guard.start, guard.end)
+            keys = changed[place] = table.journal.changed_keys(since) if is_told else _changed_keys(table, since)
+        return not keys.within(guard.start, guard.end)
 
     # ── writes ────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -300,7 +302,8 @@ class Store:
             previous: Entry | None = old.previous
             if previous is not None and self.readers.oldest >= old.revision:
                 # nobody needs it, and the journal may keep ``old``, which must not keep more
-                old.previous = previous = None  # type: ignore[misc]  # only those with a field of that name have one
+                part(old)
+                return None
             return previous
         self.readers.keep(revision, table, key)
         return old
@@ -377,7 +380,7 @@ class Store:
 
     @property
     def trimmed(self) -> int:
-        """How often history was forgotten; only ever more."""
+        """How often history was forgotten, in the namespaces that keep any."""
         return sum(journal.trimmed for journal in self.journals.values() if journal.keep_us)
 
     def forget_rings(self, revision: int) -> None:
@@ -440,3 +443,10 @@ class Store:
     @property
     def pairs(self) -> int:
         return sum(table.live for table in self.tables.values())
+
+
+def _changed_keys(table: Table, since: int) -> ChangedKeys:
+    """The same without the journal: all keys are gone through."""
+    keys = {key for key, entry in table.entries.items() if entry.revision > since}
+    keys.update(key for key, revision in table.removed.items() if revision > since)
+    return ChangedKeys(keys)

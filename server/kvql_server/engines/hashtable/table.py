@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Final
 
 from kvql_server.engines.base import Order, Page
-from kvql_server.engines.hashtable.entries import Entry, Tombstone, visible
+from kvql_server.engines.hashtable.entries import Entry, Tombstone, part, visible
 from kvql_server.engines.hashtable.order import KeyOrder
 from kvql_server.engines.journal import Journal
 
@@ -140,8 +139,8 @@ class Table:
 
     def crumble(self, limit: int) -> bool:
         """Free at most ``limit`` entries of a table that nobody reads any more; true if there are more."""
-        for key in list(islice(reversed(self.entries), limit)):
-            del self.entries[key]
+        for _ in range(min(limit, len(self.entries))):
+            part(self.entries.popitem()[1])
         return bool(self.entries)
 
 

@@ -7,7 +7,6 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any, Final
 
-from kvql import errors
 from kvql.values import encoded_size, from_micros, interval_of, type_of
 from kvql_server import rules
 from kvql_server.engines.base import Gone
@@ -83,10 +82,6 @@ def among_keys(value: Any, keys: frozenset[Hashable], has_null: bool) -> bool | 
     if group_key(value) in keys:
         return True
     return None if has_null else False
-
-
-def no_fields(kind: str) -> Any:
-    raise errors.error(errors.TYPE_MISMATCH, f"a {kind} value has no fields")
 
 
 NO_BRANCH: Final = object()
