@@ -23,7 +23,11 @@ from kvql_server.engines.hashtable.log import SyncMode
 
 from tests.engine.damage import harm
 from tests.engine.powerloss import explore
-from tests.engine.test_crash import test_a_checkpoint_is_read_back, test_the_copy_of_a_damaged_end_is_durable
+from tests.engine.test_crash import (
+    test_a_checkpoint_is_read_back,
+    test_the_copy_of_a_damaged_end_is_durable,
+    test_the_first_sector_of_a_write_may_be_the_one_that_is_lost,
+)
 
 PACKAGE: Final = "kvql_server.engines.hashtable"
 MODES: Final[tuple[SyncMode, ...]] = ("always", "checkpoint", "interval")
@@ -55,6 +59,10 @@ MUTANTS: Final = (
         "                self._on_synced(batches[-1].revision if batches else 0)\n"
         "                self._write(batches)\n                sync = False\n"
         "                self.synced_revision = batches[-1].revision if batches else self.synced_revision",
+    ),
+    Mutant(
+        "who watches is told before the sync", "engine", "HashTableEngine._after_append",
+        "self._mode != \"always\"", "True",
     ),
     Mutant(
         "a new segment's header is not synced", "checkpointer", "Folder.new_segment",
@@ -166,7 +174,7 @@ MUTANTS: Final = (
     Mutant(
         "a lost first sector is not a crash's", "recovery", "_is_lost",
         "begun <= len(gap) and not any(gap[:begun])", "0",
-        "interval",
+        "tests",
     ),
     Mutant(
         "an earlier segment may be damaged", "recovery", "_judge_tails",
@@ -218,6 +226,39 @@ MUTANTS: Final = (
     Mutant(
         "recovery takes a step for a put where there was a state before", "checkpoint_history", "Past.add",
         "if flags & _HAD else None", "if flags & _HAD and not flags & _GONE else None",
+    ),
+    Mutant(
+        "a decimal comes back from the log as text", "record", "_plain_decimal", "type(write.value) is Decimal", "0"
+    ),
+    Mutant(
+        "the clock is not moved to the time of the log", "recovery", "_carry_out",
+        "max(state.time, read.time)", "state.time",
+    ),
+    Mutant(
+        "the clock is not moved to the time of the checkpoint", "recovery", "load",
+        "state.revision, state.time = header.revision, header.time", "state.revision = header.revision",
+    ),
+    Mutant(
+        "with each checkpoint history begins anew", "checkpoint_history", "keep",
+        "            records = journal.records(journal.floor, revision)\n"
+        "            out.append(Kept(journal.namespace, journal.floor, journal.floor_time, records))",
+        "            out.append(Kept(journal.namespace, revision, now, []))",
+    ),
+    Mutant(
+        "nobody looks for the first puts that no file tells of", "checkpoint_history", "Past.load",
+        "row.floor < revision", "0",
+    ),
+    Mutant(
+        "a checkpoint forgets what expired and what was deleted", "checkpoint_history", "_encode_steps",
+        "(_EXPIRED if step.expired else 0)", "0",
+    ),
+    Mutant(
+        "a checkpoint leaves out users, namespaces and outcomes", "checkpointer", "Job._write_file",
+        "sorted(store.tables)", "sorted(name for name in store.tables if name != '$system')",
+    ),
+    Mutant(
+        "a pair of a checkpoint never expires", "checkpoint", "_load_block",
+        "store.wheel.add(columns.namespace, columns.keys[at], expires_at)", "pass",
     ),
     Mutant(
         "a checkpoint leaves out what is due", "engine", "HashTableEngine._begin",
@@ -272,7 +313,10 @@ def judges(seeds: int) -> dict[str, list[Callable[[], object]]]:
         mode: [partial(explore, seed, mode, 40, whole=False) for seed in range(seeds)] for mode in MODES
     }
     found["damage"] = [partial(harm, seed, 600) for seed in range(1, seeds + 1)]
-    found["tests"] = [test_a_checkpoint_is_read_back, test_the_copy_of_a_damaged_end_is_durable]
+    found["tests"] = [
+        test_a_checkpoint_is_read_back, test_the_copy_of_a_damaged_end_is_durable,
+        test_the_first_sector_of_a_write_may_be_the_one_that_is_lost,
+    ]  # fmt: skip
     return found
 
 
