@@ -20,7 +20,7 @@ from kvql_server import exits
 
 import kvql
 from tests.engine.steps import HAS_STRACE, NO_STRACE, STRACE
-from tests.servers import Server
+from tests.servers import WAIT_S, Server
 
 needs_strace = pytest.mark.skipif(not HAS_STRACE, reason=NO_STRACE)
 LATER = 12
@@ -80,7 +80,7 @@ def test_a_failed_write_of_the_log_is_the_end(folder: Path, call: str, how: str,
     connection = server.connect("shop")
     confirmed, refusal = put_until_refused(connection)
     assert refusal.sqlstate in ("40003", "08006"), refusal
-    assert server.process is not None and server.process.wait(30) == exits.STOPPED
+    assert server.process is not None and server.process.wait(WAIT_S) == exits.STOPPED
     said = server.logs[-1].read_text()
     assert "kvql-server: stopped: writing the log " in said and ".kvl failed (" in said and reason in said
     assert "no more is written until the store is opened again" in said and "Traceback" not in said
@@ -113,7 +113,7 @@ def test_while_a_sync_takes_long_nothing_unsynced_is_seen(folder: Path) -> None:
             assert len(there) >= before
         assert reader.execute("SHOW NAMESPACES").fetchall()
     finally:
-        thread.join(60)
+        thread.join(WAIT_S)
         assert server.process is not None
         server.process.kill()
         server.process.wait()
