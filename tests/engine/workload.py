@@ -30,6 +30,7 @@ NAMESPACES: Final = (*HISTORIES, base.SYSTEM_NAMESPACE)
 """In the last one are users, namespaces and their options, grants, what became of requests: pairs like all others."""
 KEYS: Final = tuple(f"k{n}" for n in range(9))
 CHECKPOINTS: Final = 3
+MODES: Final[tuple[SyncMode, ...]] = ("always", "checkpoint", "interval")
 VALUES: Final = (None, True, 1, 1.0, Decimal("1.0"), b"1", Json('{"a": [1, null]}'), datetime(2026, 1, 2, tzinfo=UTC))
 
 
@@ -62,6 +63,8 @@ class Photo(NamedTuple):
     """No later commit may have this revision or one before it."""
     now: int
     mode: SyncMode
+    skips: bool
+    """Whether revisions may have been left out: only ``always`` never does."""
 
 
 def open_store(disk: Disk, now: int, mode: SyncMode) -> HashTableEngine:
@@ -138,11 +141,14 @@ def expired(state: State, now: int) -> State:
 
 class Workload:
     """Commits alone and many at once, guards that hold and that do not, runs of puts, deletes, pairs that expire,
-    TRUNCATE, three checkpoints, a restart in order and one after ``kill -9``."""
+    TRUNCATE, three checkpoints, a restart in order and one after ``kill -9``. With the mode ``None`` each start draws
+    one."""
 
-    def __init__(self, seed: int, mode: SyncMode, steps: int, see: Callable[[Photo], None]) -> None:
+    def __init__(self, seed: int, mode: SyncMode | None, steps: int, see: Callable[[Photo], None]) -> None:
         self.rng = random.Random(seed)
-        self.mode: SyncMode = mode
+        self.mode: SyncMode = mode or "always"
+        self.skips = mode != "always"
+        self._draws = mode is None
         self.disk = Disk()
         self.now = ManualClock().now()
         self.states: States = {0: {}}
@@ -160,9 +166,11 @@ class Workload:
 
     def photo(self) -> Photo:
         floor = self.floor
-        if self.mode == "always" and self._engine is not None:
-            floor = max(floor, self._engine.shown_revision, self._engine.status()["synced_revision"])
-        return Photo(self.disk.photo(), self.states, floor, self.given_out, self.now, self.mode)
+        if self._engine is not None:  # while a store is opened, the one before it
+            status = self._engine.status()
+            told = self._engine.shown_revision if status["sync"] == "always" else 0
+            floor = max(floor, status["synced_revision"], told)
+        return Photo(self.disk.photo(), self.states, floor, self.given_out, self.now, self.mode, self.skips)
 
     def _on_call(self, name: str, path: str) -> None:
         if name in MUTATING:
@@ -197,6 +205,8 @@ class Workload:
         return open_store(self.disk, self.now, self.mode)
 
     def start(self) -> None:
+        if self._draws:
+            self.mode = self.rng.choice(MODES)
         self._engine = self.open()
         revision = self.engine.status()["revision"]
         known = which(self.states, picture(self.engine), revision)
