@@ -19,7 +19,6 @@ from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
 import pytest
-from kvql_server.engines.hashtable.log import SyncMode
 
 from tests.engine.damage import harm
 from tests.engine.powerloss import explore
@@ -27,10 +26,11 @@ from tests.engine.test_crash import (
     test_a_checkpoint_is_read_back,
     test_the_copy_of_a_damaged_end_is_durable,
     test_the_first_sector_of_a_write_may_be_the_one_that_is_lost,
+    test_what_a_failed_sync_left_in_memory_only_is_written_again,
 )
+from tests.engine.workload import MODES
 
 PACKAGE: Final = "kvql_server.engines.hashtable"
-MODES: Final[tuple[SyncMode, ...]] = ("always", "checkpoint", "interval")
 
 
 class Mutant(NamedTuple):
@@ -131,6 +131,14 @@ MUTANTS: Final = (
     # ── recovery ──────────────────────────────────────────────────────────────────────────────────────────────────
     Mutant(
         "recovery does not sync what it read", "recovery", "_sync_all", "            file.sync()", "            pass"
+    ),
+    Mutant(
+        "what a failed sync left in memory is not written again", "recovery", "_sync_all",
+        "_write_again(file, scan)", "pass", "tests",
+    ),
+    Mutant(
+        "more of the log is taken for durable than is called so", "recovery", "_Vouched.take",
+        "read.durable >= revision", "read.durable + 1 >= revision", "tests",
     ),
     Mutant(
         "recovery does not sync the folder", "recovery", "_sync_all", "files.sync_folder(folder)", "pass",
@@ -316,6 +324,7 @@ def judges(seeds: int) -> dict[str, list[Callable[[], object]]]:
     found["tests"] = [
         test_a_checkpoint_is_read_back, test_the_copy_of_a_damaged_end_is_durable,
         test_the_first_sector_of_a_write_may_be_the_one_that_is_lost,
+        partial(test_what_a_failed_sync_left_in_memory_only_is_written_again, "always", 3),
     ]  # fmt: skip
     return found
 
