@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_a_checkpoint_that_finds_no_space_is_told_and_tried_again(folder: Path) 
     confirmed: list[str] = []
     try:
         with server.connect("shop") as connection:
-            for n in range(2000):
+            for n in count():
                 connection.execute("PUT ? ?", [f"k{n}", n])
                 confirmed.append(f"k{n}")
                 if "a checkpoint of" in server.logs[-1].read_text():
@@ -167,7 +168,7 @@ def test_a_file_that_cannot_be_read_is_not_the_end_of_it(folder: Path, which: st
     if which == "checkpoint":
         server = Server(folder, arguments=("--checkpoint-interval", "0.1")).start()
         with server.connect("shop") as connection:
-            for n in range(2000):
+            for n in count():
                 connection.execute("UPSERT k ?", [n])
                 if list(data.glob("*.kvc")):
                     break
@@ -179,7 +180,7 @@ def test_a_file_that_cannot_be_read_is_not_the_end_of_it(folder: Path, which: st
     done = subprocess.run(
         [*STRACE, "-o", "/dev/null", "-P", str(path), "-e", "trace=pread64", "-e", "inject=pread64:error=EIO",
          str(Path(sys.executable).parent / "kvql-server"), "start", "--data", str(data), "--listen", "localhost:0"],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert done.returncode == exits.DISK, done.stderr
     assert (
@@ -196,7 +197,7 @@ def test_no_space_at_the_start(folder: Path) -> None:
         [*failing("fallocate", "error=ENOSPC")[:-4], "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC",
          str(Path(sys.executable).parent / "kvql-server"), "start", "--data", str(folder / "data"),
          "--listen", "localhost:0"],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert done.returncode == exits.FULL and "no space left for the log in" in done.stderr, done.stderr
     judge_after(folder, [], None)
