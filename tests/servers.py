@@ -15,6 +15,8 @@ from typing import Any
 import kvql
 
 BIN = Path(sys.executable).parent
+WAIT_S = 120.0
+"""How long a test waits for what must come: it never does, where all is well, however busy the machine is."""
 ADMIN, PASSWORD = "admin", "correct-horse-1"
 USERS = [
     {"username": ADMIN, "password": PASSWORD, "perms": ["ADMIN"]},
@@ -112,7 +114,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(20)
+            return self.process.wait(WAIT_S)
         finally:
             if self.process.poll() is None:
                 self.process.kill()
@@ -120,7 +122,7 @@ class Server:
             self.process.stdout.close()
 
 
-def wait_until(condition: Any, timeout_s: float = 10.0) -> None:
+def wait_until(condition: Any, timeout_s: float = WAIT_S) -> None:
     """Poll ``condition`` until it holds."""
     end = time.monotonic() + timeout_s
     while not condition():

@@ -20,6 +20,7 @@ from kvql.errors import Error
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql.v1.kvql_pb2_grpc import KvqlServicer, add_KvqlServicer_to_server
+from tests.servers import WAIT_S
 
 CHUNK = 1000
 
@@ -151,7 +152,7 @@ class FaultyServer:
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
-        started.wait(10)
+        started.wait(WAIT_S)
 
     @property
     def url(self) -> str:
@@ -171,14 +172,14 @@ class FaultyServer:
 
     def down(self) -> None:
         """Break all connections and listen no more."""
-        asyncio.run_coroutine_threadsafe(self._server.stop(0), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._server.stop(0), self._loop).result(WAIT_S)
 
     def up(self) -> None:
         """Listen again, on the same port, with the same store."""
-        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(10)
+        asyncio.run_coroutine_threadsafe(self._start(), self._loop).result(WAIT_S)
 
     def close(self) -> None:
         self.down()
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._thread.join(WAIT_S)
         self._loop.close()

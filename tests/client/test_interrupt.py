@@ -116,11 +116,11 @@ def check(client: Client, moment: Moment) -> None:
     assert signal.getsignal(signal.SIGALRM) is press, moment.place
     try:
         if client.transaction_state != "none":
-            client.run("ROLLBACK", timeout=1)
-        assert client.run("GET k5", timeout=1).rows == [("k5", 5)]
-        client.run("BEGIN", timeout=1)
-        client.run("UPSERT other 1", timeout=1)
-        client.run("ROLLBACK", timeout=1)
+            client.run("ROLLBACK", timeout=30)
+        assert client.run("GET k5", timeout=30).rows == [("k5", 5)]
+        client.run("BEGIN", timeout=30)
+        client.run("UPSERT other 1", timeout=30)
+        client.run("ROLLBACK", timeout=30)
     except kvql.Error as e:
         raise AssertionError(f"interrupted at {moment.place}: {e}") from e
 

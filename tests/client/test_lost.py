@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -304,9 +305,10 @@ async def test_a_call_that_is_lost_leaves_the_connection_alone_that_another_is_m
     """Two calls find the server gone; the one that comes later must not take away what the other waits for."""
     server = Server(tmp_path / "server", engine="memory").start()
     target = parse_target(f"kvql://{ADMIN}@localhost:{server.port}")
-    access = Access(target=target, user=ADMIN, password=PASSWORD, ca=str(server.ca), insecure=False, timeout_s=1.0)
+    access = Access(target=target, user=ADMIN, password=PASSWORD, ca=str(server.ca), insecure=False)
     transport = await WireTransport.open(access, "")
     stub, _ = await transport.ready()
+    transport._channel._access = replace(access, timeout_s=1.0)
     server.kill()
     dual = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if dual else socket.AF_INET

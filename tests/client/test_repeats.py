@@ -19,7 +19,7 @@ from kvql.transport.repeats import CROWD
 from kvql.v1 import kvql_pb2 as pb
 from tests.client.faulty import FaultyServer
 from tests.client.proxy import Proxy
-from tests.servers import PASSWORD, Server, wait_until
+from tests.servers import PASSWORD, WAIT_S, Server, wait_until
 
 STATEMENTS = [
     "PUT new 1", "PUT new 1, newer 2", "UPDATE a 5", "UPSERT a 5", "UPSERT new (1 + 1) TTL 60s", "DELETE a",
@@ -217,15 +217,21 @@ def test_a_key_of_the_users_own(target: dict[str, Any]) -> None:
 
 
 def test_transactions_of_threads_are_repeated_on_conflict(server: Server) -> None:
-    """40001 between real clients: every one of them reads what the others change."""
-    conflicts: list[int] = []
+    """40001 between real clients: all of them have read before the first one commits, so but one must begin again."""
+    clients = 4
+    attempts: list[int] = []
     failures: list[BaseException] = []
+    all_have_read = threading.Barrier(clients, timeout=WAIT_S)
+    first = threading.local()
     with server.connect("shop") as con:
         con.execute("PUT visits 0")
 
     def visit(con: Any) -> None:
-        conflicts.append(1)
+        attempts.append(1)
         [(_, visits)] = con.execute("GET visits").fetchall()
+        if not hasattr(first, "over"):
+            first.over = True
+            all_have_read.wait()
         con.execute("UPDATE visits ?", [visits + 1])
 
     def work() -> None:
@@ -239,15 +245,16 @@ def test_transactions_of_threads_are_repeated_on_conflict(server: Server) -> Non
         except BaseException as e:  # noqa: BLE001 - whatever it is, the test shows it
             failures.append(e)
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
+    threads = [threading.Thread(target=work) for _ in range(clients)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(WAIT_S)
+        assert not thread.is_alive()
     assert not failures
     with server.connect("shop") as con:
-        assert con.execute("GET visits").fetchone() == ("visits", 40)
-    assert len(conflicts) > 40, "there was something to repeat"
+        assert con.execute("GET visits").fetchone() == ("visits", 10 * clients)
+    assert len(attempts) >= 10 * clients + clients - 1, "there was something to repeat"
 
 
 # ── a real server ─────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -283,7 +290,7 @@ def test_between_commit_and_acknowledgement(server: Server, statement: str, deat
                 server.start()
                 proxy.target = server.port
             proxy.cut()
-            worker.join(30)
+            worker.join(WAIT_S)
             assert not worker.is_alive()
             assert client.run("GET n").rows == [("n", 1)]
     finally:

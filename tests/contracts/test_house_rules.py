@@ -54,3 +54,28 @@ def test_no_file_is_too_long_to_read() -> None:
         if (lines := path.read_text("utf-8").count("\n")) > LINES_MAX
     }
     assert long == {}, "split it by subject"
+
+
+# what a machine has to do beside the tests must not fail them; waiting with an end is no assertion on what it took
+_CLOCKS = re.compile(
+    r"\b(?:perf_counter|monotonic)(?:_ns)?\(\)\s*-|-\s*(?:time\.)?(?:perf_counter|monotonic)(?:_ns)?\(\)"
+)
+
+
+def on_elapsed_time(path: Path) -> list[str]:
+    """Places in a test where the time of the clock on the wall is measured: of what a process did itself there is
+    ``time.process_time``."""
+    lines = path.read_text("utf-8").splitlines()
+    return [f"{path}:{number}: {line.strip()}" for number, line in enumerate(lines, 1) if _CLOCKS.search(line)]
+
+
+def test_no_test_asks_how_long_it_took() -> None:
+    tests = [path for path in by_hand() if path.name.startswith("test_") or path.name == "busy.py"]
+    assert [place for path in tests for place in on_elapsed_time(path)] == []
+
+
+def test_a_test_that_asks_how_long_it_took_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "test_example.py"
+    now = "monotonic()"
+    path.write_text(f"assert time.{now} - start < 1\nends = time.{now} + 5\nspent = start - {now}\n")
+    assert len(on_elapsed_time(path)) == 2

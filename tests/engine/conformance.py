@@ -17,6 +17,7 @@ from kvql_server.engines import base
 from kvql_server.engines.base import Absent, Clear, Conflict, Delete, Put, RangeUnchanged, Transaction, Unchanged
 
 from kvql.values import Json
+from tests.servers import WAIT_S
 
 VALUES = [
     None, True, False, 0, -1, 2**63 - 1, -(2**63), 1.5, float("inf"), -0.0, Decimal("0.10"), Decimal("-1e500"), "",
@@ -385,7 +386,7 @@ class Conformance:
         await self.commit(engine, Put("a", "k", 2), Put("a", "j", 1, clock.now() + 10), user="ann", comment="c")
         watching = engine.watch("a", start)
         await engine.synced(engine.snapshot().revision)
-        first = await asyncio.wait_for(anext(watching), 5)
+        first = await asyncio.wait_for(anext(watching), WAIT_S)
         assert (first.revision, first.user, first.comment) == (start + 1, "ann", "c")
         changes = {change.key: change for change in first.changes}
         assert changes["k"].entry.value == 2 and changes["k"].previous.value == 1
@@ -396,11 +397,11 @@ class Conformance:
         clock.advance(1)
         engine.tick()
         await engine.synced(start + 2)
-        (change,) = (await asyncio.wait_for(waiting, 5)).changes
+        (change,) = (await asyncio.wait_for(waiting, WAIT_S)).changes
         assert change.expired and change.entry is None and change.previous.value == 1
         await self.commit(engine, Clear("a"))
         await engine.synced(start + 3)
-        (change,) = (await asyncio.wait_for(anext(watching), 5)).changes
+        (change,) = (await asyncio.wait_for(anext(watching), WAIT_S)).changes
         assert (change.key, change.entry, change.expired) == ("k", None, False)
         await watching.aclose()
 
@@ -427,7 +428,7 @@ class Conformance:
         assert [key async for page in old.scan("a") for key in page.keys] == ["there"]
         watching = engine.watch("a", start + 3)
         await engine.synced(snapshot.revision)
-        seen = [await asyncio.wait_for(anext(watching), 5) for _ in range(len(keys) - 3)]
+        seen = [await asyncio.wait_for(anext(watching), WAIT_S) for _ in range(len(keys) - 3)]
         assert [(c.revision, next(iter(c.changes)).key) for c in seen] == [
             (first + n, f"k{n}") for n in range(3, len(keys))
         ]
@@ -463,7 +464,7 @@ class Conformance:
         assert isinstance(await self.commit(engine, guards=[Unchanged("a", "k", revision)]), int)
         await engine.synced(revision)
         watching = engine.watch("a", old)
-        change = {c.key: c for c in (await asyncio.wait_for(anext(watching), 5)).changes}["k"]
+        change = {c.key: c for c in (await asyncio.wait_for(anext(watching), WAIT_S)).changes}["k"]
         assert (change.previous.value, change.entry.value) == (2, 3), "one change, from the old state to the new one"
 
     async def test_watch_beyond_what_is_kept(self, engine: Any) -> None:

@@ -224,8 +224,18 @@ class DiskFile:
         self._inode.change(Change(length, None))
 
     def sync(self) -> None:
-        self._disk.call("sync", self._path)
-        self._inode.durable = bytes(self._inode.data)
-        self._inode.pending = []
+        """A sync that fails is told once: what it should have written stays readable, is not written, and no later sync
+        tries it again (that is what Linux does)."""
+        inode = self._inode
+        try:
+            self._disk.call("sync", self._path)
+        except OSError:
+            inode.pending = []
+            raise
+        if inode.pending:
+            durable = bytearray(inode.durable)
+            for change in inode.pending:
+                apply(durable, change)
+            inode.durable, inode.pending = bytes(durable), []
 
     def close(self) -> None: ...

@@ -11,6 +11,8 @@ from kvql_server.clock import ManualClock
 from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Gone, Put, Transaction
 
+from tests.servers import WAIT_S
+
 SECOND = 1_000_000
 Model = dict[str, tuple[Any, int, int]]
 """key -> (value, revision, version)"""
@@ -130,7 +132,7 @@ class HistoryConformance:
         folded: dict[str, Any] = {}
         revision = start
         while revision < max(r for r, s in store.states.items() if s != store.states.get(r - 1)):
-            commit = await asyncio.wait_for(anext(watching), 5)
+            commit = await asyncio.wait_for(anext(watching), WAIT_S)
             assert commit.revision > revision
             revision = commit.revision
             for change in commit.changes:
@@ -187,7 +189,7 @@ class HistoryConformance:
         (third,) = await engine.commit_many([Transaction((), [Put("a", "k", 1)])])
         await engine.synced(third)
         assert await state_at(engine, first) == await state_at(engine, second) == {}
-        assert (await asyncio.wait_for(waiting, 5)).revision == third
+        assert (await asyncio.wait_for(waiting, WAIT_S)).revision == third
         await watching.aclose()
 
     async def test_history_ends_with_its_time(self, engine: Any, clock: ManualClock) -> None:
@@ -260,7 +262,7 @@ class HistoryConformance:
         assert len(await state_at(engine, first)) == 70_000
         assert {k: s[0] for k, s in (await state_at(engine, second)).items()} == {"k5": "five", "x": 1}
         watching = engine.watch("a", first)
-        changes = {change.key: change for change in (await asyncio.wait_for(anext(watching), 20)).changes}
+        changes = {change.key: change for change in (await asyncio.wait_for(anext(watching), WAIT_S)).changes}
         assert len(changes) == 70_001 and changes["k7"].entry is None and changes["k7"].previous.value == 7
         assert changes["k5"].previous.value == 5 and changes["k5"].entry.value == "five"
         await watching.aclose()

@@ -19,14 +19,18 @@ from types import CodeType, FunctionType
 from typing import Any, Final, NamedTuple
 
 import pytest
-from kvql_server.engines.hashtable.log import SyncMode
 
 from tests.engine.damage import harm
 from tests.engine.powerloss import explore
-from tests.engine.test_crash import test_a_checkpoint_is_read_back, test_the_copy_of_a_damaged_end_is_durable
+from tests.engine.test_crash import (
+    test_a_checkpoint_is_read_back,
+    test_the_copy_of_a_damaged_end_is_durable,
+    test_the_first_sector_of_a_write_may_be_the_one_that_is_lost,
+    test_what_a_failed_sync_left_in_memory_only_is_written_again,
+)
+from tests.engine.workload import MODES
 
 PACKAGE: Final = "kvql_server.engines.hashtable"
-MODES: Final[tuple[SyncMode, ...]] = ("always", "checkpoint", "interval")
 
 
 class Mutant(NamedTuple):
@@ -55,6 +59,10 @@ MUTANTS: Final = (
         "                self._on_synced(batches[-1].revision if batches else 0)\n"
         "                self._write(batches)\n                sync = False\n"
         "                self.synced_revision = batches[-1].revision if batches else self.synced_revision",
+    ),
+    Mutant(
+        "who watches is told before the sync", "engine", "HashTableEngine._after_append",
+        "self._mode != \"always\"", "True",
     ),
     Mutant(
         "a new segment's header is not synced", "checkpointer", "Folder.new_segment",
@@ -125,6 +133,14 @@ MUTANTS: Final = (
         "recovery does not sync what it read", "recovery", "_sync_all", "            file.sync()", "            pass"
     ),
     Mutant(
+        "what a failed sync left in memory is not written again", "recovery", "_sync_all",
+        "_write_again(file, scan)", "pass", "tests",
+    ),
+    Mutant(
+        "more of the log is taken for durable than is called so", "recovery", "_Vouched.take",
+        "read.durable >= revision", "read.durable + 1 >= revision", "tests",
+    ),
+    Mutant(
         "recovery does not sync the folder", "recovery", "_sync_all", "files.sync_folder(folder)", "pass",
     ),
     Mutant("the damaged end is not cut off", "recovery", "_cut_tails", "file.truncate(scan.end)", "pass"),
@@ -166,7 +182,7 @@ MUTANTS: Final = (
     Mutant(
         "a lost first sector is not a crash's", "recovery", "_is_lost",
         "begun <= len(gap) and not any(gap[:begun])", "0",
-        "interval",
+        "tests",
     ),
     Mutant(
         "an earlier segment may be damaged", "recovery", "_judge_tails",
@@ -218,6 +234,39 @@ MUTANTS: Final = (
     Mutant(
         "recovery takes a step for a put where there was a state before", "checkpoint_history", "Past.add",
         "if flags & _HAD else None", "if flags & _HAD and not flags & _GONE else None",
+    ),
+    Mutant(
+        "a decimal comes back from the log as text", "record", "_plain_decimal", "type(write.value) is Decimal", "0"
+    ),
+    Mutant(
+        "the clock is not moved to the time of the log", "recovery", "_carry_out",
+        "max(state.time, read.time)", "state.time",
+    ),
+    Mutant(
+        "the clock is not moved to the time of the checkpoint", "recovery", "load",
+        "state.revision, state.time = header.revision, header.time", "state.revision = header.revision",
+    ),
+    Mutant(
+        "with each checkpoint history begins anew", "checkpoint_history", "keep",
+        "            records = journal.records(journal.floor, revision)\n"
+        "            out.append(Kept(journal.namespace, journal.floor, journal.floor_time, records))",
+        "            out.append(Kept(journal.namespace, revision, now, []))",
+    ),
+    Mutant(
+        "nobody looks for the first puts that no file tells of", "checkpoint_history", "Past.load",
+        "row.floor < revision", "0",
+    ),
+    Mutant(
+        "a checkpoint forgets what expired and what was deleted", "checkpoint_history", "_encode_steps",
+        "(_EXPIRED if step.expired else 0)", "0",
+    ),
+    Mutant(
+        "a checkpoint leaves out users, namespaces and outcomes", "checkpointer", "Job._write_file",
+        "sorted(store.tables)", "sorted(name for name in store.tables if name != '$system')",
+    ),
+    Mutant(
+        "a pair of a checkpoint never expires", "checkpoint", "_load_block",
+        "store.wheel.add(columns.namespace, columns.keys[at], expires_at)", "pass",
     ),
     Mutant(
         "a checkpoint leaves out what is due", "engine", "HashTableEngine._begin",
@@ -272,7 +321,11 @@ def judges(seeds: int) -> dict[str, list[Callable[[], object]]]:
         mode: [partial(explore, seed, mode, 40, whole=False) for seed in range(seeds)] for mode in MODES
     }
     found["damage"] = [partial(harm, seed, 600) for seed in range(1, seeds + 1)]
-    found["tests"] = [test_a_checkpoint_is_read_back, test_the_copy_of_a_damaged_end_is_durable]
+    found["tests"] = [
+        test_a_checkpoint_is_read_back, test_the_copy_of_a_damaged_end_is_durable,
+        test_the_first_sector_of_a_write_may_be_the_one_that_is_lost,
+        partial(test_what_a_failed_sync_left_in_memory_only_is_written_again, "always", 3),
+    ]  # fmt: skip
     return found
 
 

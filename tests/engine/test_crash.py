@@ -13,8 +13,10 @@ import pytest
 from kvql_server.clock import ManualClock
 from kvql_server.engines import base
 from kvql_server.engines.base import Clear, Delete, Put, Transaction
-from kvql_server.engines.hashtable import HashTableEngine
+from kvql_server.engines.hashtable import HashTableEngine, manifest, record, recovery
+from kvql_server.engines.hashtable.store import Store
 
+from tests.engine import fates
 from tests.engine.disk import Disk, PowerLoss
 from tests.stores import abandon, state_of, step
 
@@ -138,7 +140,7 @@ def test_any_call_may_fail(seed: int) -> None:
         confirmed = run.confirmed
         if run.engine is not None:
             abandon(run.engine)
-        disk = disk.killed()
+        disk = disk.crashed(rng) if rng.random() < 0.5 else disk.killed()
 
 
 def test_a_failed_sync_is_the_end() -> None:
@@ -240,6 +242,55 @@ async def test_who_begins_to_wait_while_the_log_fails_is_told() -> None:
     with pytest.raises(base.OutcomeUnknown, match="input/output error"):
         await asyncio.wait_for(engine.synced(revision), 10)
     engine.close_now()
+
+
+@pytest.mark.parametrize("mode", ["always", "interval", "checkpoint"])
+@pytest.mark.parametrize("before", [0, 3])
+def test_what_a_failed_sync_left_in_memory_only_is_written_again(mode: Any, before: int) -> None:
+    """The next process reads it from the system's memory, and its sync has nothing to do: whatever it has read must be
+    on the disk all the same."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk, sync=mode)
+    for n in range(before):
+        step(engine.commit_many([Transaction((), [Put("a", f"before{n}", n)])]))
+        engine._log.flush()
+    step(engine.commit_many([Transaction((), [Put("a", f"k{n}", "x" * 300)]) for n in range(9)]))
+
+    def fail(name: str, path: str) -> None:
+        if name == "sync":
+            raise OSError(errno.EIO, "input/output error")
+
+    disk.on_call = fail
+    with pytest.raises(base.OutcomeUnknown):
+        engine._log.flush()
+    abandon(engine)
+    again = HashTableEngine.open("/store", files=disk.killed())
+    read = state_of(again)
+    assert len(read) == before + 9
+    abandon(again)
+    last = HashTableEngine.open("/store", files=fates.worst(disk))
+    assert state_of(last) == read
+    last.close_now()
+
+
+def test_what_later_records_call_durable_is_not_written_again() -> None:
+    """However long the log is, an opening writes again what came with the last sync, or but the closing."""
+    disk = Disk()
+    engine = HashTableEngine.open("/store", files=disk)
+    sizes = []
+    for closed in (False, True):
+        for n in range(200):
+            step(engine.commit_many([Transaction((), [Put("a", f"k{n}", "x" * 300)]) for _ in range(4)]))
+            engine._log.flush()
+        if closed:
+            engine.close_now()
+        abandon(engine)
+        found = manifest.decode(bytes(disk.names_now["/store/MANIFEST"].data), "MANIFEST")
+        scans = recovery.load(disk, "/store", found, Store()).scans
+        sizes.append(next(scan.end - scan.sure for scan in reversed(scans) if scan.commits))
+        engine = HashTableEngine.open("/store", files=disk.killed())
+    engine.close_now()
+    assert 4 * 300 < sizes[0] < 9 * 400 and sizes[1] == record.RECORD_EXTRA_BYTES
 
 
 def test_a_full_disk_is_a_refusal_and_passes() -> None:

@@ -21,6 +21,7 @@ from kvql_server.tools.check_checkpoint import CheckpointCheck
 from kvql.values import Json
 from tests.engine.disk import Disk
 from tests.engine.history_conformance import SECOND, RandomStore, past, state_at
+from tests.servers import WAIT_S, wait_until
 
 
 def reopen(engine: HashTableEngine, clock: ManualClock, folder: Path) -> HashTableEngine:
@@ -73,18 +74,15 @@ async def test_a_watcher_resumes_where_it_was_in_the_process_before(tmp_path: Pa
     for start in list(store.states):
         folded = dict(store.states[start])
         watching = engine.watch("a", start)
-        while True:
-            try:
-                commit = await asyncio.wait_for(anext(watching), 0.05)
-            except TimeoutError:
-                break
+        last = max(r for r in store.states if r <= newest)
+        while folded != store.states[last]:
+            commit = await asyncio.wait_for(anext(watching), WAIT_S)
             for change in commit.changes:
                 before = folded.pop(change.key, None)
                 assert (before and before[1]) == (change.previous and change.previous.revision)
                 if change.entry is not None:
                     folded[change.key] = (change.entry.value, change.entry.revision, change.entry.version)
             assert folded == store.states[commit.revision]
-        assert folded == store.states[max(r for r in store.states if r <= newest)]
         await watching.aclose()
     engine.close_now()
 
@@ -218,13 +216,14 @@ async def test_what_history_kept_leaves_the_disk_when_it_ends(tmp_path: Path) ->
     engine.checkpoint()
     assert contains(tmp_path, b"OLDMARK")
     clock.advance(61)
-    for _ in range(200):
+
+    def is_gone() -> bool:
         engine.tick()
-        if not engine.status()["checkpoint_running"] and not contains(tmp_path, b"OLDMARK"):
-            break
-        await asyncio.sleep(0.01)
+        return not engine.status()["checkpoint_running"] and not contains(tmp_path, b"OLDMARK")
+
+    wait_until(is_gone)  # nothing was written since, and yet the next checkpoint must drop it
     engine.close_now()
-    assert not contains(tmp_path, b"OLDMARK"), "nothing was written since, and yet the next checkpoint must drop it"
+    assert not contains(tmp_path, b"OLDMARK")
 
 
 async def test_without_history_the_next_checkpoint_drops_it(tmp_path: Path) -> None:
@@ -239,7 +238,7 @@ async def test_without_history_the_next_checkpoint_drops_it(tmp_path: Path) -> N
     revision = await commit(engine, Put("a", "k", 2))
     watching = engine.watch("a", revision - 1)
     await engine.synced(revision)
-    assert (await asyncio.wait_for(anext(watching), 5)).revision == revision
+    assert (await asyncio.wait_for(anext(watching), WAIT_S)).revision == revision
     await watching.aclose()
     engine.close_now()
 

@@ -17,14 +17,22 @@ from tests.engine.powerloss import explore
 
 SEEDS = range(int(os.environ.get("KVQL_CRASH_SEEDS", "2")))
 STATES_MIN = 1_700
-"""Of each of six workloads."""
+"""Of each of seven workloads."""
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("mode", ["always", "interval", "checkpoint"])
 def test_every_state_that_a_crash_can_leave(mode: SyncMode, seed: int) -> None:
+    judged(seed, mode)
+
+
+def test_every_state_where_the_mode_is_another_one_with_each_opening() -> None:
+    judged(SEEDS[-1], None)
+
+
+def judged(seed: int, mode: SyncMode | None) -> None:
     counts = explore(seed, mode, 40, whole=False)
-    print(f"seed {seed}, sync {mode}: {counts}")
+    print(f"seed {seed}, sync {mode or 'of all kinds'}: {counts}")
     assert counts.all_states >= STATES_MIN and counts.kills > 100 and len(counts.shapes) > 20
 
 

@@ -7,7 +7,9 @@ can be read of an engine, in the model's form; whoever adds something that a sto
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 from kvql_server.clock import ManualClock
@@ -16,17 +18,25 @@ from kvql_server.engines.base import Absent, Clear, Conflict, Delete, Put, PutRu
 from kvql_server.engines.hashtable import HashTableEngine
 from kvql_server.engines.hashtable.log import SyncMode
 
+from kvql.values import Json
 from tests.engine.disk import MUTATING, Disk
 from tests.stores import abandon, step
 
 FOLDER: Final = "/store"
 BEFORE_ALL: Final = -(2**63)
-NAMESPACES: Final = ("a", "b")
+HISTORIES: Final = ("a", "b")
+"""Namespaces that keep a history."""
+NAMESPACES: Final = (*HISTORIES, base.SYSTEM_NAMESPACE)
+"""In the last one are users, namespaces and their options, grants, what became of requests: pairs like all others."""
 KEYS: Final = tuple(f"k{n}" for n in range(9))
 CHECKPOINTS: Final = 3
+MODES: Final[tuple[SyncMode, ...]] = ("always", "checkpoint", "interval")
+VALUES: Final = (None, True, 1, 1.0, Decimal("1.0"), b"1", Json('{"a": [1, null]}'), datetime(2026, 1, 2, tzinfo=UTC))
 
 
 class Pair(NamedTuple):
+    kind: type
+    """Of the value: 1 and True are not the same."""
     value: Any
     revision: int
     version: int
@@ -48,11 +58,13 @@ class Photo(NamedTuple):
     states: States
     """By revision, all that were made so far."""
     floor: int
-    """Everything up to this revision was confirmed, or read after a recovery."""
+    """Everything up to this revision was confirmed, or told to who watches, or read after a recovery."""
     given_out: int
     """No later commit may have this revision or one before it."""
     now: int
     mode: SyncMode
+    skips: bool
+    """Whether revisions may have been left out: only ``always`` never does."""
 
 
 def open_store(disk: Disk, now: int, mode: SyncMode) -> HashTableEngine:
@@ -76,23 +88,26 @@ def picture(engine: HashTableEngine) -> State:
         while start is not None:
             page, start = table.page(start, None, "key", 4096, snapshot.revision, BEFORE_ALL)
             for key, e in page:
-                out[namespace, key] = Pair(
-                    e.value, e.revision, e.version, e.created_at, e.updated_at, e.updated_by, e.comment, e.expires_at
-                )
+                out[namespace, key] = pair_of(e)
     snapshot.close()
     return out
 
 
-async def picture_of(engine: HashTableEngine, revision: int) -> State:
-    """The same as of an earlier revision, as history tells it."""
+def pair_of(e: Any) -> Pair:
+    """An entry in the model's form."""
+    return Pair(
+        type(e.value), e.value, e.revision, e.version, e.created_at, e.updated_at, e.updated_by, e.comment, e.expires_at
+    )
+
+
+async def picture_of(engine: HashTableEngine, revision: int | None, namespaces: Sequence[str] = NAMESPACES) -> State:
+    """The same as of an earlier revision, as history tells it; or of the newest, as whoever reads now sees it."""
     out: State = {}
     snapshot = engine.snapshot(revision)
-    for namespace in NAMESPACES:
+    for namespace in namespaces:
         async for page in snapshot.scan(namespace):
             for key, e in page:
-                out[namespace, key] = Pair(
-                    e.value, e.revision, e.version, e.created_at, e.updated_at, e.updated_by, e.comment, e.expires_at
-                )
+                out[namespace, key] = pair_of(e)
     snapshot.close()
     return out
 
@@ -110,7 +125,8 @@ def applied(state: State, writes: list[Any], revision: int, now: int, user: str,
             old = out.get(place)
             version = 1 if old is None else old.version if old.revision == revision else old.version + 1
             created = now if old is None else old.created_at
-            out[place] = Pair(write.value, revision, version, created, now, user, comment, write.expires_at)
+            value = write.value
+            out[place] = Pair(type(value), value, revision, version, created, now, user, comment, write.expires_at)
     return out
 
 
@@ -125,11 +141,14 @@ def expired(state: State, now: int) -> State:
 
 class Workload:
     """Commits alone and many at once, guards that hold and that do not, runs of puts, deletes, pairs that expire,
-    TRUNCATE, three checkpoints, a restart in order and one after ``kill -9``."""
+    TRUNCATE, three checkpoints, a restart in order and one after ``kill -9``. With the mode ``None`` each start draws
+    one."""
 
-    def __init__(self, seed: int, mode: SyncMode, steps: int, see: Callable[[Photo], None]) -> None:
+    def __init__(self, seed: int, mode: SyncMode | None, steps: int, see: Callable[[Photo], None]) -> None:
         self.rng = random.Random(seed)
-        self.mode: SyncMode = mode
+        self.mode: SyncMode = mode or "always"
+        self.skips = mode != "always"
+        self._draws = mode is None
         self.disk = Disk()
         self.now = ManualClock().now()
         self.states: States = {0: {}}
@@ -146,7 +165,12 @@ class Workload:
         return self._engine
 
     def photo(self) -> Photo:
-        return Photo(self.disk.photo(), self.states, self.floor, self.given_out, self.now, self.mode)
+        floor = self.floor
+        if self._engine is not None:  # while a store is opened, the one before it
+            status = self._engine.status()
+            told = self._engine.shown_revision if status["sync"] == "always" else 0
+            floor = max(floor, status["synced_revision"], told)
+        return Photo(self.disk.photo(), self.states, floor, self.given_out, self.now, self.mode, self.skips)
 
     def _on_call(self, name: str, path: str) -> None:
         if name in MUTATING:
@@ -181,6 +205,8 @@ class Workload:
         return open_store(self.disk, self.now, self.mode)
 
     def start(self) -> None:
+        if self._draws:
+            self.mode = self.rng.choice(MODES)
         self._engine = self.open()
         revision = self.engine.status()["revision"]
         known = which(self.states, picture(self.engine), revision)
@@ -263,7 +289,7 @@ class Workload:
         for _ in range(rng.choice((1, 1, 2, 3, 12))):
             namespace, key, roll = rng.choice(NAMESPACES), rng.choice(KEYS), rng.random()
             if roll < 0.6:
-                value = rng.choice((rng.randrange(10**6), "x" * rng.choice((3, 40, 700)), None, 1.5))
+                value = rng.choice((rng.randrange(10**6), "x" * rng.choice((3, 40, 700)), *VALUES))
                 writes.append(Put(namespace, key, value))
             elif roll < 0.75:
                 writes.append(Put(namespace, key, "soon gone", self.now + rng.choice((1, 2, 5)) * 1_000_000))

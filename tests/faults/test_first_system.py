@@ -24,7 +24,7 @@ import kvql
 from kvql import errors
 from kvql.v1 import kvql_pb2 as pb
 from kvql.v1 import kvql_pb2_grpc as rpc
-from tests.servers import PASSWORDS, Server
+from tests.servers import PASSWORDS, WAIT_S, Server
 
 
 @pytest.fixture
@@ -41,12 +41,12 @@ class ByHand:
         credentials = grpc.ssl_channel_credentials(server.ca.read_bytes())
         self.channel = grpc.secure_channel(f"localhost:{server.port}", credentials)
         self.stub: Any = rpc.KvqlStub(self.channel)
-        self.tokens = self.stub.Login(pb.LoginRequest(user=user, password=PASSWORDS[user]), timeout=10)
+        self.tokens = self.stub.Login(pb.LoginRequest(user=user, password=PASSWORDS[user]), timeout=WAIT_S)
         self.token: str = self.tokens.access_token
 
     def execute(self, token: str | None = None, **command: Any) -> list[Any]:
         metadata = [("authorization", f"Bearer {token or self.token}")]
-        reply = self.stub.Execute(pb.Request(**command), metadata=metadata, timeout=10)
+        reply = self.stub.Execute(pb.Request(**command), metadata=metadata, timeout=WAIT_S)
         return list(reply.responses)
 
     def refused(self, token: str | None = None, **command: Any) -> str:
@@ -184,7 +184,7 @@ def test_updates_are_not_lost(shared: Server) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(WAIT_S)
     with shared.connect("shop") as connection:
         assert connection.execute("GET counter").fetchall() == [("counter", 60)]
     assert sorted(wins) == list(range(60))
@@ -206,7 +206,7 @@ def test_one_of_many_puts_wins(shared: Server) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(WAIT_S)
     assert sorted(won) == list(range(20))
 
 
@@ -270,7 +270,7 @@ def test_a_checkpoint_is_never_written_in_place(tmp_path: Path) -> None:
         with server.connect("shop") as connection:
             end = time.monotonic() + 4
             i = 0
-            while time.monotonic() < end:
+            while time.monotonic() < end or len(seen) < 2:
                 connection.execute("UPSERT ? ?", [f"k{i % 100}", i])
                 i += 1
                 if i % 20:
@@ -283,7 +283,6 @@ def test_a_checkpoint_is_never_written_in_place(tmp_path: Path) -> None:
                     except FileNotFoundError:
                         continue
                     assert seen.setdefault(key, content) == content, f"{path} was changed in place"
-        assert len(seen) >= 2, f"no two checkpoints seen: {list(server.data.rglob('*'))}"
     finally:
         server.stop()
 

@@ -319,7 +319,7 @@ async def over_killed_server(server: Server, history: History, count: int, seed:
         while True:
             url = f"kvql://{ADMIN}@localhost:{server.port}/t"
             try:
-                return Lane(await kvql.aio.connect(url, password=PASSWORD, ca=str(server.ca), timeout=5))
+                return Lane(await kvql.aio.connect(url, password=PASSWORD, ca=str(server.ca), timeout=30))
             except Error as e:
                 if e.sqlstate not in GONE:
                     raise

@@ -16,7 +16,7 @@ from tests.servers import Server
 
 KEYS: Final = 6
 GONE: Final = ("08006", "08001", "08003", "40003", "57014", "57P01")
-START_TIMEOUT_S: Final = 60.0
+START_TIMEOUT_S: Final = 120.0
 
 
 class Clients:
@@ -88,7 +88,7 @@ class Clients:
 
     def _connect(self) -> Any:
         try:
-            return self.server.connect("t", timeout=5)
+            return self.server.connect("t", timeout=30)
         except Error as e:
             if e.sqlstate not in GONE:
                 raise
@@ -186,13 +186,18 @@ def _close(connection: Any) -> None:
             raise
 
 
-def with_kills(server: Server, clients: Clients, kills: int, operations: int, rng: random.Random) -> None:
-    """So many kills and restarts, each after some ``operations``; and as many operations after the last one."""
+def with_kills(
+    server: Server, clients: Clients, kills: int, operations: int, rng: random.Random, unknown: int = 0
+) -> None:
+    """So many kills and restarts, each after some ``operations``; and as many operations after the last one. More of
+    them until so many outcomes are ``unknown``."""
     with server.connect() as connection:
         connection.execute("CREATE NAMESPACE IF NOT EXISTS t")
     clients.start()
     try:
-        for _ in range(kills):
+        made = 0
+        while made < kills or clients.unknown < unknown:
+            made += 1
             clients.wait(clients.count + rng.randrange(operations // 2, operations))
             server.kill()
             server.start()

@@ -13,7 +13,7 @@ from kvql.errors import Error
 from tests.servers import Server
 
 GONE: Final = ("08006", "08001", "08003", "40003", "57014", "57P01")
-WAIT_S: Final = 60.0
+WAIT_S: Final = 120.0
 
 
 def make(connection: Any, size: int) -> None:
@@ -124,7 +124,7 @@ class Movers:
         try:
             while not self._stop.is_set():
                 try:
-                    with self.server.connect("t", timeout=5) as connection:
+                    with self.server.connect("t", timeout=30) as connection:
                         while not self._stop.is_set():
                             self._one(connection, rng, looks)
                 except Error as e:

@@ -49,10 +49,12 @@ def test_across_kills(tmp_path: Path) -> None:
                 server.kill()
                 server.start()
             movers.wait(movers.moved + 50)
+            while movers.looked <= 5 or not movers.conflicts:  # or it was not worth its name
+                movers.wait(movers.moved + 10)
         finally:
             movers.stop()
         assert not movers.faults, movers.faults
-        assert movers.moved > 80 and movers.looked > 5 and movers.conflicts > 0, vars(movers)
+        assert movers.moved > 80
         with server.connect("t") as connection:
             assert ring.look(connection, rng, SIZE) is None
     finally:

@@ -85,11 +85,11 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_a_hostile_text_is_refused_in_no_time(text: str) -> None:
-    """Linear in the text's length: the limit is generous, an accident with squares takes minutes."""
-    start = time.monotonic()
+    """Linear in the text's length: the limit is generous, an accident with squares takes minutes of the processor."""
+    start = time.process_time()
     with pytest.raises(Error) as caught:
         parse(text)
-    assert time.monotonic() - start < 20
+    assert time.process_time() - start < 20
     assert len(caught.value.message) < 300
     assert len(caught.value.hint or "") < 300
     assert len(caught.value.render()) < 2_000

@@ -203,7 +203,7 @@ LONG: list[tuple[str, Callable[[], Any]]] = [
 def test_time_is_linear(run: Callable[[], Any]) -> None:
     start = time.process_time()
     run()
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10
 
 
 def test_types_and_numbers_of_arguments() -> None:

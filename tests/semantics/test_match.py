@@ -43,7 +43,7 @@ def test_refusals(pattern: str, message: str, capfd: pytest.CaptureFixture[str])
     start = time.process_time()
     with pytest.raises(errors.DataError) as caught:
         compiled_regex(pattern, False)
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 5
     assert caught.value.sqlstate == errors.INVALID_REGEX
     assert caught.value.message == f"invalid regular expression: {message}"
     assert caught.value.hint
@@ -61,7 +61,7 @@ def test_a_pattern_has_a_length() -> None:
 def test_what_explodes_elsewhere_is_quick(pattern: str, capfd: pytest.CaptureFixture[str]) -> None:
     start = time.process_time()
     compiled_regex(pattern, False)("a" * MIB + "!")
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10
     assert capfd.readouterr() == ("", "")
 
 

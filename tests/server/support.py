@@ -15,7 +15,7 @@ from kvql.errors import Error
 from kvql.parser import parse
 from kvql.v1 import kvql_pb2 as pb
 from kvql.v1 import kvql_pb2_grpc
-from tests.servers import PASSWORDS, Server
+from tests.servers import PASSWORDS, WAIT_S, Server
 
 PUT, UPDATE, UPSERT = pb.WRITE_MODE_PUT, pb.WRITE_MODE_UPDATE, pb.WRITE_MODE_UPSERT
 BEGIN, COMMIT, ROLLBACK = (pb.TransactionCommand.Action.Value(n) for n in ("BEGIN", "COMMIT", "ROLLBACK"))
@@ -54,13 +54,13 @@ class Wire:
         self.stub: Any = kvql_pb2_grpc.KvqlStub(self.channel)
         self.user = user
         if log_in:
-            self.tokens = self.stub.Login(pb.LoginRequest(user=user, password=PASSWORDS[user]), timeout=10)
+            self.tokens = self.stub.Login(pb.LoginRequest(user=user, password=PASSWORDS[user]), timeout=WAIT_S)
 
     def metadata(self, token: str | None = None) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {self.tokens.access_token if token is None else token}"),)
 
     def execute(self, request: pb.Request) -> pb.ExecuteReply:
-        return self.stub.Execute(request, metadata=self.metadata(), timeout=20)
+        return self.stub.Execute(request, metadata=self.metadata(), timeout=WAIT_S)
 
     def rows(self, request: pb.Request) -> list[tuple[Any, ...]]:
         return [row for r in self.execute(request).responses if r.HasField("rows") for row in decode_rows(r.rows)]
@@ -100,7 +100,7 @@ class Session:
 
     def __init__(self, wire: Wire) -> None:
         self._out: queue.SimpleQueue[pb.ClientBatch | None] = queue.SimpleQueue()
-        self._call = wire.stub.Session(self._batches(), metadata=wire.metadata(), timeout=20)
+        self._call = wire.stub.Session(self._batches(), metadata=wire.metadata(), timeout=WAIT_S)
         self.responses: list[pb.Response] = []
 
     def _batches(self) -> Iterator[pb.ClientBatch]:

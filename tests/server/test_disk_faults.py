@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from kvql_server.tokens import Tokens
 import kvql
 from tests.engine.disk import Disk
 from tests.engine.steps import HAS_STRACE, NO_STRACE, STRACE
-from tests.servers import Server
+from tests.servers import WAIT_S, Server
 
 needs_strace = pytest.mark.skipif(not HAS_STRACE, reason=NO_STRACE)
 LATER = 12
@@ -87,7 +88,7 @@ def test_a_failed_write_of_the_log_is_the_end(folder: Path, call: str, how: str,
     connection = server.connect("shop")
     confirmed, refusal = put_until_refused(connection)
     assert refusal.sqlstate in ("40003", "08006"), refusal
-    assert server.process is not None and server.process.wait(30) == exits.STOPPED
+    assert server.process is not None and server.process.wait(WAIT_S) == exits.STOPPED
     said = server.logs[-1].read_text()
     assert "kvql-server: stopped: writing the log " in said and ".kvl failed (" in said and reason in said
     assert "no more is written until the store is opened again" in said and "Traceback" not in said
@@ -148,7 +149,7 @@ def test_while_a_sync_takes_long_nothing_unsynced_is_seen(folder: Path) -> None:
             assert len(there) >= before
         assert reader.execute("SHOW NAMESPACES").fetchall()
     finally:
-        thread.join(60)
+        thread.join(WAIT_S)
         assert server.process is not None
         server.process.kill()
         server.process.wait()
@@ -180,7 +181,7 @@ def test_a_checkpoint_that_finds_no_space_is_told_and_tried_again(folder: Path) 
     confirmed: list[str] = []
     try:
         with server.connect("shop") as connection:
-            for n in range(2000):
+            for n in count():
                 connection.execute("PUT ? ?", [f"k{n}", n])
                 confirmed.append(f"k{n}")
                 if "a checkpoint of" in server.logs[-1].read_text():
@@ -202,7 +203,7 @@ def test_a_file_that_cannot_be_read_is_not_the_end_of_it(folder: Path, which: st
     if which == "checkpoint":
         server = Server(folder, arguments=("--checkpoint-interval", "0.1")).start()
         with server.connect("shop") as connection:
-            for n in range(2000):
+            for n in count():
                 connection.execute("UPSERT k ?", [n])
                 if list(data.glob("*.kvc")):
                     break
@@ -214,7 +215,7 @@ def test_a_file_that_cannot_be_read_is_not_the_end_of_it(folder: Path, which: st
     done = subprocess.run(
         [*STRACE, "-o", "/dev/null", "-P", str(path), "-e", "trace=pread64", "-e", "inject=pread64:error=EIO",
          str(Path(sys.executable).parent / "kvql-server"), "start", "--data", str(data), "--listen", "localhost:0"],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert done.returncode == exits.DISK, done.stderr
     assert (
@@ -231,7 +232,7 @@ def test_no_space_at_the_start(folder: Path) -> None:
         [*failing("fallocate", "error=ENOSPC")[:-4], "-e", "trace=fallocate", "-e", "inject=fallocate:error=ENOSPC",
          str(Path(sys.executable).parent / "kvql-server"), "start", "--data", str(folder / "data"),
          "--listen", "localhost:0"],
-        cwd=folder, capture_output=True, text=True, timeout=60, check=False,
+        cwd=folder, capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
     assert done.returncode == exits.FULL and "no space left for the log in" in done.stderr, done.stderr
     judge_after(folder, [], None)

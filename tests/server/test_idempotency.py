@@ -15,7 +15,7 @@ from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from tests.server.breaking import Store
 from tests.server.support import Wire, act, command, get, put, request, write
-from tests.servers import Server
+from tests.servers import WAIT_S, Server
 
 COMMIT = pb.TransactionCommand.COMMIT
 BEGIN = pb.TransactionCommand.BEGIN
@@ -204,7 +204,7 @@ def test_two_at_once(pair: Wire, key: bytes) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(WAIT_S)
     assert len(results) == 6 and all(result == results[0] for result in results)
     assert pair.rows(command("SELECT DISTINCT value FROM t WHERE key <> 'a'")) == [(1,)]
 
@@ -328,7 +328,7 @@ def test_two_of_a_run_at_once(server: Server, key: bytes) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(30)
+        thread.join(WAIT_S)
     assert len(done) == 3 and done[0] == done[1] == done[2]
     assert (done[0][0], done[0][1], done[0][3]) == (2999, 1, [77])
     assert wires[0].rows(command("COUNT", "race")) == [(3000,)]

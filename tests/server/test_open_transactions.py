@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from kvql.client.drive import step
 from kvql.client.sync import Client
 from kvql.transport.local import LocalTransport
 from kvql.v1 import kvql_pb2_grpc
-from tests.servers import Server
+from tests.servers import WAIT_S, Server
 
 
 @pytest.fixture(params=["memory", "hashtable"])
@@ -225,7 +226,9 @@ time.sleep(600)
 """
 
 
-async def _serve_and_kill(engine: Any) -> None:
+@contextlib.asynccontextmanager
+async def served(engine: Any) -> AsyncIterator[tuple[Service, str]]:
+    """A service in this loop, and where ``ann`` finds its namespace ``t``."""
     settings = Settings()
     executor = Executor(engine, settings=settings)
     await add(engine, "ann", "word-1234", ())
@@ -236,8 +239,13 @@ async def _serve_and_kill(engine: Any) -> None:
     kvql_pb2_grpc.add_KvqlServicer_to_server(service, server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    target = f"kvql://ann@127.0.0.1:{port}/t"
-    async with kvql.aio.connect(target, password="word-1234", insecure=True) as con:
+    yield service, f"kvql://ann@127.0.0.1:{port}/t"
+    await server.stop(0)
+    service.close()
+
+
+async def _serve_and_kill(engine: Any) -> None:
+    async with served(engine) as (_, target), kvql.aio.connect(target, password="word-1234", insecure=True) as con:
         for start in range(0, 60_000, 2_000):
             await con.executemany("PUT ? ?", [(f"k{n:06}", "x" * 50) for n in range(start, start + 2_000)])
         client = await asyncio.create_subprocess_exec(
@@ -248,42 +256,65 @@ async def _serve_and_kill(engine: Any) -> None:
         assert engine.status()["open_snapshots"] >= 1
         os.kill(client.pid, signal.SIGKILL)
         await client.wait()
-        for _ in range(500):
-            if engine.status()["open_snapshots"] == 0:
-                break
-            await asyncio.sleep(0.02)
-        assert engine.status()["open_snapshots"] == 0, "the snapshots of a client that is gone are still open"
+        async with asyncio.timeout(WAIT_S):
+            while engine.status()["open_snapshots"]:  # of a client that is gone
+                await asyncio.sleep(0.02)
         await con.execute("PUT mine 2")
-    await server.stop(0)
-    service.close()
 
 
 def test_a_client_that_is_killed_leaves_nothing_open(engine: Any) -> None:
     asyncio.run(_serve_and_kill(engine))
 
 
-def test_an_idle_transaction_is_rolled_back(tmp_path: Path) -> None:
+async def _leave_idle(engine: Any) -> None:
+    async with served(engine) as (service, target):
+        options = {"password": "word-1234", "insecure": True}
+        async with kvql.aio.connect(target, **options) as con, kvql.aio.connect(target, **options) as other:
+            await con.execute("PUT a 1")
+            idle, busy = await con.transaction().__aenter__(), await other.transaction().__aenter__()
+            await idle.execute("PUT b 1")
+            await busy.execute("PUT c 1")
+            first, last = sorted(_last_used(service))
+            # the clock that says how long ago that was is the test's
+            for session in service._sessions:
+                session.tick((first + last) / 2 + service.settings.transaction_idle_s)
+            for text in ("PUT d 1", "PUT e 1"):
+                with pytest.raises(kvql.Error, match="idle for too long"):
+                    await idle.execute(text)
+            with pytest.raises(kvql.Error, match="idle for too long"):
+                await idle.commit()
+            await idle.rollback()
+            assert (await con.execute("SHOW KEYS")).rows == [("a",)]
+            await busy.execute("UPSERT c 2")
+            await busy.commit()
+            assert (await con.execute("SHOW KEYS")).rows == [("a",), ("c",)]
+
+
+def _last_used(service: Service) -> list[float]:
+    lanes = [state.lane for session in service._sessions for state in session._lanes.values()]
+    return [lane.transaction.last_used_s for lane in lanes if lane.transaction is not None]
+
+
+def test_an_idle_transaction_is_rolled_back(engine: Any) -> None:
+    """The one is used later than the other; at a moment in between, so long ago as the server waits, that one ends."""
+    asyncio.run(_leave_idle(engine))
+
+
+def test_a_server_looks_for_idle_transactions(tmp_path: Path) -> None:
     settings = tmp_path / "server.toml"
-    settings.write_text("transaction_idle_s = 1.0\n")
+    settings.write_text("transaction_idle_s = 0.1\n")
     server = Server(tmp_path / "server", engine="memory", arguments=("--config", str(settings))).start()
     try:
-        with server.connect("t") as idle, server.connect("t") as busy:
-            idle.execute("PUT a 1")
+        with server.connect("t") as idle:
             idle.execute("BEGIN")
-            idle.execute("PUT b 1")
-            busy.execute("BEGIN")
-
-            # the one is used every so often, the other not at all, for longer than the server waits
-            for _ in range(15):
-                time.sleep(0.2)
-                busy.execute("UPSERT c 1")
-            with pytest.raises(kvql.Error, match="idle for too long"):
-                idle.execute("PUT d 1")
-            with pytest.raises(kvql.Error, match="idle for too long"):
-                idle.execute("COMMIT")
+            for _ in range(20):  # each a chance for the server to be quicker than the next statement
+                time.sleep(2)
+                try:
+                    idle.execute("UPSERT d 1")
+                except kvql.Error as e:
+                    assert "idle for too long" in str(e)
+                    break
+            assert idle.transaction_state == "failed"
             idle.execute("ROLLBACK")
-            assert idle.execute("SHOW KEYS").fetchall() == [("a",)]
-            busy.execute("COMMIT")
-            assert idle.execute("SHOW KEYS").fetchall() == [("a",), ("c",)]
     finally:
         server.stop()

@@ -16,7 +16,7 @@ from kvql_server import exits, passwords
 
 from kvql.v1 import kvql_pb2 as pb
 from tests.server.support import BEGIN, Wire, act, get, put, refused
-from tests.servers import BIN, PASSWORDS, Server
+from tests.servers import BIN, PASSWORDS, WAIT_S, Server
 
 
 @pytest.fixture(scope="module")
@@ -30,14 +30,14 @@ def stopped(tmp_path_factory: pytest.TempPathFactory) -> Server:
 def start(server: Server, *arguments: str) -> tuple[int, str]:
     """Exit code and what was said, of a start that fails."""
     command = [str(BIN / "kvql-server"), "start", "--data", str(server.data), "--listen", "localhost:0", *arguments]
-    done = subprocess.run(command, cwd=server.folder, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=server.folder, capture_output=True, text=True, timeout=WAIT_S, check=False)
     return done.returncode, done.stderr.splitlines()[-1]
 
 
 def command(server: Server, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(BIN / "kvql-server"), *arguments],
-        cwd=server.folder, input=stdin, capture_output=True, text=True, timeout=30, check=False,
+        cwd=server.folder, input=stdin, capture_output=True, text=True, timeout=WAIT_S, check=False,
     )  # fmt: skip
 
 
@@ -215,7 +215,7 @@ def test_garbage_on_the_port(tmp_path: Path) -> None:
         for method in ("Execute", "Login", "Session"):
             call = wire.channel.unary_unary(f"/kvql.v1.Kvql/{method}")
             with pytest.raises(grpc.RpcError) as failure:
-                call(b"\xff" * 50, metadata=wire.metadata(), timeout=5)
+                call(b"\xff" * 50, metadata=wire.metadata(), timeout=WAIT_S)
             assert "/" not in (failure.value.details() or "").replace("/kvql", "")
         assert wire.rows(get("a")) == [("a", 1)]
         wire.close()

@@ -10,6 +10,7 @@ import pytest
 from kvql.codec import encode_values
 from kvql.v1 import kvql_pb2 as pb
 from tests.server.support import BEGIN, COMMIT, PUT, ROLLBACK, UPDATE, Session, Wire, act, get, put, request, write
+from tests.servers import WAIT_S
 
 STOP = pb.ON_ERROR_STOP
 
@@ -312,7 +313,7 @@ def test_use_holds_for_its_lane(session: Session) -> None:
 def test_select_streams_and_refuses_writes(admin: Wire) -> None:
     fill(admin, 5000, "x")
     stream = admin.stub.Select(
-        request(list=pb.ListCommand(what=pb.ListCommand.KEYS)), metadata=admin.metadata(), timeout=20
+        request(list=pb.ListCommand(what=pb.ListCommand.KEYS)), metadata=admin.metadata(), timeout=WAIT_S
     )
     answers = list(stream)
     assert answers[0].HasField("rows_header")

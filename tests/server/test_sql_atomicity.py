@@ -14,7 +14,7 @@ import pytest
 
 import kvql
 import kvql.aio
-from tests.servers import ADMIN, PASSWORDS, Server
+from tests.servers import ADMIN, PASSWORDS, WAIT_S, Server
 
 PAIRS = 100_000
 
@@ -80,7 +80,7 @@ def test_a_server_killed_in_the_middle_has_all_or_nothing(tmp_path: Path, name: 
             thread = threading.Thread(target=work)
             thread.start()
             if delay_s is None:
-                assert answered.wait(120)  # however slow the machine is
+                assert answered.wait(WAIT_S)
             else:
                 time.sleep(0.15 + delay_s)  # a login takes the first part of it
             was_answered = answered.is_set()
@@ -121,12 +121,13 @@ def test_a_reader_never_sees_half_of_a_statement(running: Server) -> None:
 
         thread = threading.Thread(target=read)
         thread.start()
-        for _ in range(15):
+        rounds = 0
+        while rounds < 15 or (len(seen) < 2 and not failures):
             assert writer.execute("UPDATE t SET value = value + 1").rowcount == 20_000
+            rounds += 1
         stop.set()
         thread.join()
     assert not failures
-    assert len(seen) > 1
     assert all(low == high and count == 20_000 for low, high, count in seen), seen
 
 
@@ -152,9 +153,9 @@ def test_no_update_of_32_tasks_is_lost(running: Server) -> None:
 
 def test_statements_over_all_pairs_end_while_others_write(running: Server) -> None:
     """Neither starves, nothing is lost, and nobody is told of a conflict outside a transaction."""
-    pairs, rounds, big = 20_000, 6, 1_000_000
+    pairs, big = 20_000, 1_000_000
 
-    async def work() -> tuple[int, Any]:
+    async def work() -> tuple[int, int, Any]:
         async with open_async(running, "t") as single, open_async(running, "t") as whole:
             await single.executemany("PUT ? ?", [(f"k{i:05}", 0) for i in range(pairs)])
             stop = False
@@ -168,15 +169,16 @@ def test_statements_over_all_pairs_end_while_others_write(running: Server) -> No
                     written += 1
 
             tasks = [asyncio.create_task(write(number)) for number in range(8)]
-            for _ in range(rounds):
+            rounds = 0
+            while rounds < 6 or written <= 10:
+                rounds += 1
                 assert (await whole.execute("UPDATE t SET value = value + 1")).rowcount == pairs
             stop = True
             await asyncio.gather(*tasks)
             summary = await whole.execute("SELECT sum(value), min(value % 1000000), max(value % 1000000) FROM t")
-            return written, summary.rows
+            return written, rounds, summary.rows
 
-    written, summary = asyncio.run(work())
-    assert written > 10
+    written, rounds, summary = asyncio.run(work())
     assert summary == [(written * big + rounds * pairs, rounds, rounds)]
 
 
@@ -186,10 +188,11 @@ def test_a_statement_over_all_pairs_ends_where_pairs_expire_all_the_time(running
         connection.execute(
             "INSERT INTO t (key, value, expires_at) VALUES "
             + ", ".join(f"('e{i}', 0, now() + INTERVAL '{500 + i * 2} milliseconds')" for i in range(10_000))
+            + ", ('e', 0, now() + INTERVAL '1 hour')"
         )
         time.sleep(0.5)
-        assert connection.execute("UPDATE t SET value = value + 1", timeout=30).rowcount > 50_000
-        assert connection.execute("DELETE FROM t WHERE key ^= 'e' OR value = 77", timeout=30).rowcount > 0
+        assert connection.execute("UPDATE t SET value = value + 1").rowcount > 50_000
+        assert connection.execute("DELETE FROM t WHERE key ^= 'e' OR value = 77").rowcount > 0
         assert rows(connection, "SELECT min(value), max(value) FROM t WHERE key ^= 'k'") == [(1, 1)]
 
 
@@ -199,8 +202,11 @@ def test_a_quick_statement_overtakes_a_large_one_of_the_same_connection(running:
 
     async def work() -> tuple[bool, int]:
         async with open_async(running, "t") as connection:
+            transport = connection._shared.transport
+            before = transport.batches
             large = asyncio.create_task(connection.execute("UPDATE t SET value = lower('x' || value) || key"))
-            await asyncio.sleep(0.05)
+            while transport.batches == before:  # until it has left
+                await asyncio.sleep(0)
             await connection.execute("GET k000001")
             waited = large.done()
             return waited, (await large).rowcount
@@ -229,6 +235,7 @@ def _cancelled(connection: kvql.Connection, statement: str) -> None:
         rows_of(connection, statement)
     finally:
         timer.cancel()
+        timer.join()  # or it might stop what comes next
 
 
 def _overdue(connection: kvql.Connection, statement: str) -> None:
@@ -264,11 +271,16 @@ def test_a_statement_that_is_stopped_in_a_transaction_ends_it(
 ) -> None:
     with running.connect("t") as connection:
         fill(connection, 60_000)
-        connection.execute("BEGIN")
-        connection.execute("PUT mine 1")
-        with pytest.raises(kvql.Error) as caught:
-            stop(connection, LONG["UPDATE"])
-        assert caught.value.sqlstate == "57014"
+        for _ in range(20):  # the word to stop may come too late, but not every time
+            connection.execute("BEGIN")
+            connection.execute("PUT mine 1")
+            try:
+                stop(connection, LONG["UPDATE"])
+            except kvql.Error as e:
+                assert e.sqlstate == "57014"
+                break
+            connection.execute("ROLLBACK")
+        assert connection.transaction_state == "failed"
         with pytest.raises(kvql.Error) as caught:
             connection.execute("SELECT 1")
         assert caught.value.sqlstate == "25P02"

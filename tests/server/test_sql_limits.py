@@ -224,9 +224,9 @@ def test_a_long_pattern_over_long_values_can_be_stopped(busy: BusyStore) -> None
         parse("SELECT count(*) FROM big WHERE value LIKE ?")[0], ["%" + "a_" * 12_000 + "b%"]
     )  # fmt: skip
     request.deadline_ms = 300
-    started = time.monotonic()
+    started = time.process_time()
     assert busy.refused(request).sqlstate == "57014"
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10, "of minutes"
 
 
 def test_long_json(busy: BusyStore) -> None:

@@ -14,6 +14,7 @@ from kvql.codec import decode_rows, encode_values
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from tests.server.support import Wire, command, get, put, refused, request
+from tests.servers import WAIT_S
 
 MIB = 1024 * 1024
 
@@ -42,7 +43,7 @@ def test_the_call_for_reads_writes_nothing(pair: Wire, statement: str) -> None:
         if mode and statement.split()[0] in ("CREATE", "DROP", "BEGIN"):
             continue
         sent = command(mode + statement)
-        error = refused(lambda sent=sent: list(pair.stub.Select(sent, metadata=pair.metadata(), timeout=10)))
+        error = refused(lambda sent=sent: list(pair.stub.Select(sent, metadata=pair.metadata(), timeout=WAIT_S)))
         assert error.sqlstate == "0A000"
     assert pair.rows(get("a", namespace="t")) == [("a", 1)]
     assert pair.rows(command("SELECT count(*), max(version) FROM t")) == [(1, 1)]
@@ -156,7 +157,9 @@ def test_a_stream_that_is_not_read_ends_in_time(admin: Wire) -> None:
     admin.execute(put([(f"k{i}", "x" * 1000) for i in range(2_000)], "big"))
     for start in range(2_000, 40_000, 2_000):
         admin.execute(put([(f"k{i}", "x" * 1000) for i in range(start, start + 2_000)], "big", id=0))
-    stream = admin.stub.Select(command("SELECT * FROM big", deadline_ms=1_000), metadata=admin.metadata(), timeout=30)
+    stream = admin.stub.Select(
+        command("SELECT * FROM big", deadline_ms=1_000), metadata=admin.metadata(), timeout=WAIT_S
+    )
     next(stream)
     asyncio.run(asyncio.sleep(2.0))
     error = refused(lambda: list(stream))
@@ -166,7 +169,7 @@ def test_a_stream_that_is_not_read_ends_in_time(admin: Wire) -> None:
 
 def test_a_stream_that_is_left_stops(admin: Wire) -> None:
     admin.execute(put([(f"k{i}", "x" * 1000) for i in range(2_000)], "big"))
-    stream = admin.stub.Select(command("SELECT * FROM big"), metadata=admin.metadata(), timeout=30)
+    stream = admin.stub.Select(command("SELECT * FROM big"), metadata=admin.metadata(), timeout=WAIT_S)
     next(stream)
     stream.cancel()
     with pytest.raises(grpc.RpcError):

@@ -27,7 +27,7 @@ from kvql_server.service import serving
 
 import kvql
 from kvql.transport.target import parse_target
-from tests.servers import BIN, Server
+from tests.servers import BIN, WAIT_S, Server, wait_until
 from tests.stores import RECORDS, ends, log_of
 
 
@@ -207,7 +207,11 @@ def test_repair_without_a_terminal_needs_yes(store: Path) -> None:
 def test_repair_asks_on_a_terminal(store: Path, answer: str) -> None:
     flip(log_of(store), 100)
     child = pexpect.spawn(
-        str(BIN / "kvql-server"), ["verify", str(store), "--repair"], timeout=20, encoding="utf-8", dimensions=(24, 200)
+        str(BIN / "kvql-server"),
+        ["verify", str(store), "--repair"],
+        timeout=WAIT_S,
+        encoding="utf-8",
+        dimensions=(24, 200),
     )
     child.expect_exact("a repair would do this:")
     child.expect_exact("repair? [y/N]:")
@@ -260,8 +264,7 @@ def test_a_running_server(tmp_path: Path) -> None:
     try:
         for thread in threads:
             thread.start()
-        while not all(confirmed.values()):
-            time.sleep(0.02)
+        wait_until(lambda: all(confirmed.values()))
         command = [str(BIN / "kvql-server"), "backup", str(server.data)]
         seen: list[dict[int, int]] = []
         for number in range(4):
@@ -306,12 +309,15 @@ def test_a_running_server(tmp_path: Path) -> None:
 
 def test_a_backup_that_is_told_to_end_leaves_nothing(store: Path, tmp_path: Path) -> None:
     log = log_of(store)
-    os.truncate(log, log.stat().st_size - 3)  # it waits a moment to see whether that is a write under way
-    child = subprocess.Popen([str(BIN / "kvql-server"), "backup", str(store), str(tmp_path / "copy")])
-    while child.poll() is None and not (tmp_path / "copy.tmp").exists():
-        time.sleep(0.001)
+    os.truncate(log, log.stat().st_size - 3)  # it waits to see whether that is a write under way: here for ever
+    code = (
+        "import sys; from kvql_server.main import main; from kvql_server.tools import backup;"
+        "backup.SETTLE_S = 1e6; sys.exit(main(sys.argv[1:]))"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, "backup", str(store), str(tmp_path / "copy")])
+    wait_until(lambda: child.poll() is not None or (tmp_path / "copy.tmp").exists())
     child.send_signal(signal.SIGTERM)
-    assert child.wait(10) == 128 + signal.SIGTERM
+    assert child.wait(WAIT_S) == 128 + signal.SIGTERM
     assert sorted(path.name for path in tmp_path.iterdir()) == ["store"]
 
 

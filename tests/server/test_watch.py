@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from kvql_server.auth import LOCAL
 from kvql_server.catalog import Namespace
+from kvql_server.clock import ManualClock
 from kvql_server.engines.memory import MemoryEngine
 from kvql_server.executor import Executor, Lane, Watching, step
 from kvql_server.executor.watches import may_rest
@@ -22,6 +23,7 @@ from kvql.client.events import Event
 from kvql.compiler import compile_statement
 from kvql.parser import parse
 from tests.server.watching import Watched, events
+from tests.servers import WAIT_S
 
 
 @pytest.fixture(params=["memory", "hashtable"])
@@ -73,13 +75,13 @@ def test_enter_and_leave(store: Watched, before: int | None, change: str, event:
 def test_an_event_says_all(store: Watched) -> None:
     watch = store.connection.watch("WATCH")
     revision = store.run("PUT a 1").revision
-    event = watch.next(5)
+    event = watch.next(WAIT_S)
     assert event == Event("PUT", revision, "a", None, 1, "admin") and event.old_value is None
     store.run('UPSERT a {"x": [1, 2]}')
-    assert watch.next(5) == Event("UPDATE", revision + 1, "a", 1, {"x": [1, 2]}, "admin")
+    assert watch.next(WAIT_S) == Event("UPDATE", revision + 1, "a", 1, {"x": [1, 2]}, "admin")
     store.run("EXPIRE a 1ms")
     events(watch)
-    gone = store.connection.watch(f"WATCH main FROM REVISION {revision + 2}").next(5)
+    gone = store.connection.watch(f"WATCH main FROM REVISION {revision + 2}").next(WAIT_S)
     assert gone is not None and (gone.event, gone.old_value, gone.by) == ("EXPIRE", {"x": [1, 2]}, None)
 
 
@@ -96,17 +98,32 @@ def test_the_events_of_a_commit_come_in_order_of_the_keys(store: Watched) -> Non
     assert told(watch) == [("PUT", "a", None, 1), ("PUT", "b", None, 2), ("PUT", "c", None, 1)]
 
 
-def test_expiry_comes_in_order_and_before_what_follows(store: Watched) -> None:
-    watch = store.connection.watch("WATCH main", timeout=2)
+def test_expiry_comes_in_order_and_before_what_follows() -> None:
+    clock = ManualClock()
+    store = Watched(":memory:", clock)
+    watch = store.connection.watch("WATCH main")
     store.run("PUT a 1 TTL 60ms")
     store.run("PUT b 1 TTL 20ms")
-    assert [(e.event, e.key) for e in (watch.next(2), watch.next(2), watch.next(2), watch.next(2)) if e] == [
+    for _ in range(2):
+        clock.advance(0.04)
+        store.engine.tick()
+    assert [(e.event, e.key) for e in events(watch)] == [
         ("PUT", "a"), ("PUT", "b"), ("EXPIRE", "b"), ("EXPIRE", "a"),
     ]  # fmt: skip
     store.run("PUT a 2 TTL 1ms")
-    threading.Event().wait(0.01)
+    clock.advance(0.01)
     store.run("PUT a 3")
     assert told(watch) == [("PUT", "a", None, 2), ("EXPIRE", "a", 2, None), ("PUT", "a", None, 3)]
+    store.close()
+
+
+def test_an_expiry_is_told_when_it_happens(store: Watched) -> None:
+    """Nobody else does anything: whoever waits is told by the store's own clock."""
+    watch = store.connection.watch("WATCH main")
+    store.run("PUT a 1 TTL 20ms")
+    assert [(e.event, e.key) for e in (watch.next(WAIT_S), watch.next(WAIT_S)) if e] == [
+        ("PUT", "a"), ("EXPIRE", "a"),
+    ]  # fmt: skip
 
 
 def test_conditions_reach_into_json_and_hidden_columns(store: Watched) -> None:
@@ -163,7 +180,7 @@ def test_a_commit_is_not_split_by_going_on(store: Watched) -> None:
     store.run("PUT z 1")
     seen = []
     while len(seen) < 21:
-        event = watch.next(5)
+        event = watch.next(WAIT_S)
         assert event is not None
         seen.append(event.key)
         position = watch.position
@@ -194,7 +211,7 @@ def test_a_namespace_that_is_dropped_ends_it(store: Watched) -> None:
     watch = store.connection.watch("WATCH shop")
     store.run("DROP NAMESPACE shop")
     with pytest.raises(kvql.Error, match="shop does not exist") as caught:
-        watch.next(5)
+        watch.next(WAIT_S)
     assert caught.value.sqlstate == "3F000" and watch.closed and watch.next(1) is None
 
 
@@ -206,7 +223,7 @@ def test_a_namespace_that_was_made_anew_does_not_show_the_old_one(store: Watched
     store.run("DROP NAMESPACE shop")
     store.run("INSERT INTO shop VALUES ('fresh', 1)")
     with pytest.raises(kvql.Error, match="was dropped") as caught:
-        idle.next(5)
+        idle.next(WAIT_S)
     assert caught.value.sqlstate == "3F000"
     assert failure(store, "WATCH shop", after=position).sqlstate == "3F000"
     for begin in ("", "WITH INITIAL "):
@@ -222,7 +239,7 @@ def test_who_falls_behind_is_told(store: Watched) -> None:
     for n in range(12):
         store.run("UPSERT a ?", [f"{n}" * 200_000])
     with pytest.raises(kvql.OperationalError, match="the watch has fallen behind: revision") as caught:
-        watch.next(5)
+        watch.next(WAIT_S)
     assert caught.value.sqlstate == "72000" and "WITH INITIAL" in str(caught.value.hint)
     error = failure(store, f"WATCH main FROM REVISION {revision}")
     assert error.sqlstate == "72000" and "compacted" in error.message and "fallen" not in error.message
@@ -231,10 +248,10 @@ def test_who_falls_behind_is_told(store: Watched) -> None:
 def test_a_condition_that_cannot_be_computed_ends_it(store: Watched) -> None:
     watch = store.connection.watch("WATCH main WHERE 10 / value > 1")
     store.run("PUT a 2")
-    assert watch.next(5) is not None
+    assert watch.next(WAIT_S) is not None
     store.run("PUT b 0")
     with pytest.raises(kvql.Error, match="division by zero") as caught:
-        watch.next(5)
+        watch.next(WAIT_S)
     assert caught.value.span is not None
 
 
@@ -263,9 +280,18 @@ def test_not_inside_a_transaction_and_not_explained(store: Watched) -> None:
 def test_cancel_ends_it_from_another_thread(store: Watched) -> None:
     store.run("PUT a 1")
     watch = store.connection.watch("WATCH main")
-    threading.Timer(0.2, store.connection.cancel).start()
+    ended = threading.Event()
+
+    def cancel() -> None:
+        while not ended.wait(0.1):  # what comes before there is something to cancel does nothing
+            store.connection.cancel()
+
+    canceller = threading.Thread(target=cancel)
+    canceller.start()
     with pytest.raises(kvql.OperationalError) as caught:
         watch.next()
+    ended.set()
+    canceller.join()
     assert caught.value.sqlstate == "57014"
     assert store.run("GET a").fetchone() == ("a", 1)
 

@@ -16,14 +16,14 @@ from kvql.codec import decode_rows
 from kvql.errors import Error
 from kvql.v1 import kvql_pb2 as pb
 from tests.server.support import Wire, error_of, put, refused, request
-from tests.servers import PASSWORDS, Server, wait_until
+from tests.servers import PASSWORDS, WAIT_S, Server, wait_until
 
 
 class Watch:
     """A Watch call that is read by hand."""
 
     def __init__(self, wire: Wire, request: pb.Request) -> None:
-        self.call = wire.stub.Watch(request, metadata=wire.metadata(), timeout=60)
+        self.call = wire.stub.Watch(request, metadata=wire.metadata(), timeout=WAIT_S)
         self.responses: list[pb.Response] = []
         self.first = self.read()
 
@@ -57,12 +57,21 @@ def drop(name: str) -> pb.Request:
 
 @pytest.fixture
 def busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A server with small limits, and tokens that live for two seconds."""
+    """A server with small limits."""
     for name, value in {
         "WATCHES_MAX": 3, "WATCHES_PER_USER_MAX": 2, "WATCHES_PER_SESSION_MAX": 1, "WATCH_PROGRESS_S": 0.2,
-        "TOKEN_LIFETIME_S": 2, "SHUTDOWN_GRACE_S": 2,
+        "SHUTDOWN_GRACE_S": 2,
     }.items():  # fmt: skip
         monkeypatch.setenv(f"KVQL_SERVER_{name}", str(value))
+    made = Server(tmp_path / "server").start()
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def forgetful(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A server whose tokens live for two seconds."""
+    monkeypatch.setenv("KVQL_SERVER_TOKEN_LIFETIME_S", "2")
     made = Server(tmp_path / "server").start()
     yield made
     made.stop()
@@ -115,7 +124,7 @@ def test_as_text_and_what_is_refused(admin: Wire) -> None:
                   pb.Request(text=pb.TextCommand(text="WATCH shop; WATCH shop"))):  # fmt: skip
         assert refused(lambda wrong=wrong: Watch(admin, wrong)).sqlstate == "0A000"
     assert admin.refusal(watch()).sqlstate == "0A000"
-    select = admin.stub.Select(watch(), metadata=admin.metadata(), timeout=10)
+    select = admin.stub.Select(watch(), metadata=admin.metadata(), timeout=WAIT_S)
     assert refused(lambda: list(select)).sqlstate == "0A000"
     assert admin.refusal(pb.Request(namespace="shop", text=pb.TextCommand(text="WATCH"))).sqlstate == "0A000"
     explained = watch()
@@ -157,7 +166,7 @@ def test_rights_and_the_end_of_a_login(admin: Wire, wires: dict[str, Wire], serv
     assert refused(lambda: Watch(admin, watch("nowhere"))).sqlstate == "3F000"
     fresh = Wire(server, "user")
     one = Watch(fresh, watch("mine"))
-    fresh.stub.Logout(pb.LogoutRequest(), metadata=fresh.metadata(), timeout=10)
+    fresh.stub.Logout(pb.LogoutRequest(), metadata=fresh.metadata(), timeout=WAIT_S)
     assert one.failure().sqlstate == "28000"
     fresh.close()
     two = Watch(user, watch("mine"))
@@ -212,15 +221,31 @@ def test_progress_where_nothing_happens(busy: Server) -> None:
     wire.execute(put([("b", 1)]))
     while filtered.read().progress.revision <= filtered.first.progress.revision:
         pass
-    assert one.failure().sqlstate == "28000", "the token has ended"
     wire.close()
 
 
-def test_a_client_outlives_its_tokens(busy: Server) -> None:
-    with busy.connect("shop") as writer, busy.connect("shop") as reader:
+def test_a_watch_ends_with_its_token(forgetful: Server) -> None:
+    with forgetful.connect("shop") as writer:
+        writer.execute("PUT a 1")
+    for _ in range(20):  # a token may be over before the watch has begun
+        wire = Wire(forgetful)
+        try:
+            one = Watch(wire, watch())
+        except grpc.RpcError as e:
+            assert error_of(e).sqlstate == "28000"
+            wire.close()
+            continue
+        assert one.failure().sqlstate == "28000"
+        wire.close()
+        return
+    raise AssertionError("no watch began within the life of a token")
+
+
+def test_a_client_outlives_its_tokens(forgetful: Server) -> None:
+    with forgetful.connect("shop") as writer, forgetful.connect("shop") as reader:
         writer.execute("PUT k 0")
         found = []
-        one = reader.watch("WATCH shop", timeout=5)
+        one = reader.watch("WATCH shop", timeout=WAIT_S)
         stop = time.monotonic() + 5
         n = 0
         while time.monotonic() < stop:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from kvql_server.local import LocalStore, open_folder
+from kvql_server.clock import ManualClock
+from kvql_server.engines.memory import MemoryEngine
+from kvql_server.local import LocalStore, _Shared, open_folder
 
 from kvql._sync import Connection
 from kvql._sync.watch import Watch
@@ -23,8 +25,15 @@ GONE = ("DELETE", "EXPIRE", "LEAVE")
 class Watched:
     """A store, its engine, and a connection in autocommit."""
 
-    def __init__(self, target: str) -> None:
-        self.store: LocalStore = open_folder(target)
+    def __init__(self, target: str, clock: ManualClock | None = None) -> None:
+        """``clock``: for a store in memory whose time is the test's."""
+        if clock is None:
+            self.store: LocalStore = open_folder(target)
+        else:
+            assert target == ":memory:"
+            shared = _Shared(MemoryEngine(clock=clock), clock)
+            shared.users = 1
+            self.store = LocalStore(shared, None)
         self.engine: Any = self.store._shared.engine
         self.connection = Connection(Client(LocalTransport(self.store), step), autocommit=True)
         self.run = self.connection.execute
@@ -72,8 +81,11 @@ class Folded:
 
 
 def events(watch: Watch, seconds: float = 0.3) -> list[Event]:
-    """All until nothing comes for so long."""
-    out = []
-    while (event := watch.next(seconds)) is not None:
-        out.append(event)
+    """All until nothing comes for so long: in two waits, as a machine may be away for one."""
+    out, silent = [], 0
+    while silent < 2:
+        event = watch.next(seconds / 2)
+        silent = silent + 1 if event is None else 0
+        if event is not None:
+            out.append(event)
     return out

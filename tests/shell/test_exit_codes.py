@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests.servers import WAIT_S
+
 Kvql = Callable[..., subprocess.CompletedProcess[str]]
 Environ = Callable[..., dict[str, str]]
+MODULES_MAX = 450
+"""Of what a start may import: 388 with Python 3.11; gRPC or prompt_toolkit would be more than a hundred each."""
 
 
 def test_fine(kvql: Kvql) -> None:
@@ -171,7 +173,7 @@ def test_standard_input_answers_before_it_ends(environ: Environ) -> None:
     process.stdin.write("PUT a 1; COUNT;\n")
     assert [process.stdout.readline(), process.stdout.readline()] == ["count\n", "1\n"]
     process.stdin.close()
-    assert process.wait(20) == 0
+    assert process.wait(WAIT_S) == 0
 
 
 def test_no_escape_sequences_and_no_prompt_toolkit_in_a_pipe(kvql: Kvql) -> None:
@@ -211,11 +213,10 @@ def test_interrupted(tmp_path: Path, environ: Environ) -> None:
     assert process.stdout is not None
     process.stdout.read(100_000)
     process.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    _, stderr = process.communicate(timeout=30)
+    rest, stderr = process.communicate(timeout=WAIT_S)
     assert process.returncode == 130
     assert b"57014" in stderr
-    assert time.monotonic() - start < 10
+    assert len(rest) < 300 << 20, "of a gigabyte and a half"
 
 
 def test_json_of_several_statements(kvql: Kvql) -> None:
@@ -249,16 +250,13 @@ def test_messages_in_a_table(kvql: Kvql) -> None:
     )
 
 
-def test_start_is_fast(environ: Environ) -> None:
-    """A generous bound for a busy machine; the bench has the real figure."""
-    variables = environ()
-    times = []
-    for _ in range(5):
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "kvql_shell.main", ":memory:", "-c", "COUNT"], check=True, env=variables,
-            stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1.0, times
-    assert os.path.exists(sys.executable)
+def test_a_start_imports_little(environ: Environ) -> None:
+    """What a start costs is what it imports, and that is the same on every machine; the bench has the time."""
+    code = (
+        "import sys; before = len(sys.modules); from kvql_shell.main import main; main([':memory:', '-c', 'COUNT']);"
+        "print(len(sys.modules) - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, check=True, text=True, env=environ(), timeout=WAIT_S
+    )
+    assert int(done.stdout.split()[-1]) < MODULES_MAX

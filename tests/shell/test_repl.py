@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,8 @@ from prompt_toolkit.document import Document
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import create_pipe_input
 from prompt_toolkit.output import DummyOutput
+
+from tests.servers import WAIT_S, wait_until
 
 
 class Known:
@@ -329,33 +332,33 @@ def test_names_come_from_a_connection_of_their_own(shell: Shell) -> None:
 
 
 def test_a_slow_server_does_not_hold_the_prompt() -> None:
-    import time
-
     class Slow:
         def run(self, statement: object, timeout: float) -> Any:
-            time.sleep(0.5)
-            raise AssertionError("not reached in time")
+            raise AssertionError("nobody waits for it")
 
         def close(self) -> None:
             return
 
+    answers, answered = threading.Event(), threading.Event()
+
     def open_slow() -> Slow:
-        time.sleep(0.5)
+        answers.wait(WAIT_S)
+        answered.set()
         return Slow()
 
     names = ServerNames(open_slow, lambda: "main")
-    start = time.monotonic()
     assert names.keys("a") == []
-    assert time.monotonic() - start < 0.4
+    assert not answered.is_set()
+    answers.set()
     names.close()
 
 
 def eventually(ask: Callable[[], list[str]]) -> list[str]:
-    import time
+    found: list[str] = []
 
-    for _ in range(100):
-        found = ask()
-        if found:
-            return found
-        time.sleep(0.02)
-    return []
+    def is_there() -> bool:
+        found[:] = ask()
+        return bool(found)
+
+    wait_until(is_there)
+    return found

@@ -9,7 +9,6 @@ import signal
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from kvql import connect
+from tests.servers import WAIT_S
 
 Kvql = Callable[..., "subprocess.CompletedProcess[str]"]
 Environ = Callable[..., dict[str, str]]
@@ -59,7 +59,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     assert line, (folder / "server.log").read_text()
     yield Server(process, folder, int("".join(c for c in line if c.isdigit())))
     process.send_signal(signal.SIGTERM)
-    process.wait(20)
+    process.wait(WAIT_S)
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ def test_conflict(server: Server, remote: Kvql, environ: Environ) -> None:
         assert process.stdout.readline() == "a\t1\n"
         assert remote(target, "-c", "UPDATE a 2").returncode == 0
         process.stdin.write("UPDATE a 3; COMMIT;\n")
-        _, stderr = process.communicate(timeout=30)
+        _, stderr = process.communicate(timeout=WAIT_S)
     assert process.returncode == 5, stderr
     assert "ERROR 40001" in stderr
 
@@ -198,11 +198,10 @@ def test_interrupt_cancels_in_the_server(server: Server, big: str, environ: Envi
     assert process.stdout is not None
     process.stdout.read(10_000)
     process.send_signal(signal.SIGINT)
-    start = time.monotonic()
-    _, stderr = process.communicate(timeout=30)
+    rest, stderr = process.communicate(timeout=WAIT_S)
     assert process.returncode == 130, stderr
     assert b"ERROR 57014" in stderr
-    assert time.monotonic() - start < 10
+    assert len(rest) < 1 << 30, "of six gigabytes"
 
 
 def test_dev_shell(tmp_path: Path, environ: Environ) -> None:

@@ -12,6 +12,8 @@ import pexpect
 import pyte
 import pytest
 
+from tests.servers import WAIT_S
+
 Environ = Callable[..., dict[str, str]]
 COLUMNS, LINES = 100, 40
 
@@ -30,11 +32,11 @@ class Terminal:
     def keys(self, text: str) -> None:
         self.child.send(text)
 
-    def wait_for(self, text: str, timeout: float = 15) -> str:
-        """The screen as soon as it shows ``text``."""
-        end = time.monotonic() + timeout
+    def wait_for(self, text: str, times: int = 1) -> str:
+        """The screen as soon as it shows ``text`` so many times."""
+        end = time.monotonic() + WAIT_S
         while time.monotonic() < end:
-            if text in self.text():
+            if self.text().count(text) >= times:
                 return self.text()
             try:
                 data = self.child.read_nonblocking(65536, timeout=0.1)
@@ -46,14 +48,14 @@ class Terminal:
             self._stream.feed(data)
             if b"\x1b[6n" in data:  # prompt_toolkit asks where the cursor is
                 self.child.send(f"\x1b[{self.screen.cursor.y + 1};{self.screen.cursor.x + 1}R")
-        if text in self.text():
+        if self.text().count(text) >= times:
             return self.text()
         raise AssertionError(f"no {text!r} on the screen:\n{self.text()}")
 
-    def wait_for_raw(self, text: bytes, timeout: float = 30) -> None:
+    def wait_for_raw(self, text: bytes) -> None:
         """Until ``text`` has come by, however fast it scrolls away; nothing more is read."""
         seen = b""
-        end = time.monotonic() + timeout
+        end = time.monotonic() + WAIT_S
         while text not in seen:
             assert time.monotonic() < end
             with contextlib.suppress(pexpect.TIMEOUT):
@@ -63,7 +65,7 @@ class Terminal:
         return "\n".join(line.rstrip() for line in self.screen.display).rstrip()
 
     def leave(self) -> int:
-        self.child.expect(pexpect.EOF, timeout=15)
+        self.child.expect(pexpect.EOF, timeout=WAIT_S)
         self.child.close()
         return int(self.child.exitstatus)
 
@@ -127,13 +129,13 @@ def test_control_c_clears_the_line_and_cancels_what_runs(terminal: Callable[...,
     t = terminal("store")
     t.wait_for("@main >")
     t.keys("GET nothing at all\x03")
-    time.sleep(0.3)
+    t.wait_for("@main >", times=2)
     t.keys("COUNT\r")
     t.wait_for("(1 row)")
     t.keys("exit\r")
     assert t.leave() == 0
     loaded = pexpect.run(
-        f"{sys.executable} -m kvql_shell.main run {many} store", env=t.child.env, cwd=str(tmp_path), timeout=120
+        f"{sys.executable} -m kvql_shell.main run {many} store", env=t.child.env, cwd=str(tmp_path), timeout=WAIT_S
     )
     assert b"60000 statements carried out" in loaded
     t = terminal("store")
@@ -141,7 +143,7 @@ def test_control_c_clears_the_line_and_cancels_what_runs(terminal: Callable[...,
     t.keys("SHOW DATA\r")
     t.wait_for_raw(b"k000100")
     t.keys("\x03")
-    t.wait_for("57014", timeout=30)
+    t.wait_for("57014")
     t.keys("COUNT\r")
     t.wait_for("60000")
     t.keys("\x04")
@@ -155,7 +157,7 @@ def test_a_pasted_script(terminal: Callable[..., Terminal]) -> None:
     t.keys(f"\x1b[200~{script}\x1b[201~")
     t.wait_for("COUNT;")
     t.keys("\r")
-    t.wait_for("   200", timeout=30)
+    t.wait_for("   200")
     assert len(t.raw) < 40 * len(script)
     t.keys("exit\r")
     assert t.leave() == 0

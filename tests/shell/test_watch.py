@@ -20,7 +20,7 @@ from kvql_shell.render import Format, Style
 from kvql_shell.session import Access, Session
 
 import kvql
-from tests.servers import BIN, Server
+from tests.servers import BIN, WAIT_S, Server, wait_until
 
 KVQL = str(BIN / "kvql")
 
@@ -30,8 +30,8 @@ def read(stream: IO[bytes] | None, until: str) -> str:
     assert stream is not None
     out = b""
     while until.encode() not in out:
-        ready, _, _ = select.select([stream], [], [], 30)
-        assert ready, f"nothing came for half a minute after {out!r}"
+        ready, _, _ = select.select([stream], [], [], WAIT_S)
+        assert ready, f"nothing comes after {out!r}"
         more = os.read(stream.fileno(), 65_536)
         assert more, out
         out += more
@@ -50,9 +50,17 @@ def test_a_prompt_comes_back(tmp_path: Path) -> None:
     shell = Shell(session, Output(out, err, Format.TABLE, Style()))
     shell.run("PUT apples 5")
     with kvql.connect(str(tmp_path / "store"), autocommit=True) as other:
-        threading.Timer(0.5, other.execute, ("PUT pears 7",)).start()
-        threading.Timer(1.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+        def act() -> None:
+            wait_until(lambda: " LIVE " in out.getvalue())
+            other.execute("PUT pears 7")
+            wait_until(lambda: " PUT " in out.getvalue())
+            os.kill(os.getpid(), signal.SIGINT)
+
+        acting = threading.Thread(target=act)
+        acting.start()
         shell.run("WATCH main WITH INITIAL")
+        acting.join()
         shell.run("GET apples")
     session.close()
     text = out.getvalue()
@@ -79,7 +87,7 @@ def test_events_are_there_when_they_happen(form: str, server_of: object, tmp_pat
             writer.execute("DELETE a")
             whole += read(process.stdout, "DELETE")
             process.send_signal(signal.SIGINT)
-            rest, err = process.communicate(timeout=20)
+            rest, err = process.communicate(timeout=WAIT_S)
             assert process.returncode == 130
             assert writer.execute("HAS never").fetchone() == ("never", False)
         finally:

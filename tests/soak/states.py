@@ -1,4 +1,5 @@
-"""Every disk state of workloads of three modes, every recovery crashed at each of its calls."""
+"""Every disk state of workloads of three modes and of all of them in turn, every recovery crashed at each of its
+calls."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import random
 import time
 
 from tests.engine.powerloss import Counts, explore
+from tests.engine.workload import MODES
 
 
 def soak(seconds: float, seed: int) -> str:
@@ -15,10 +17,10 @@ def soak(seconds: float, seed: int) -> str:
     while not counts or time.monotonic() < ends:
         # the whole of a long workload takes a minute, so a short turn takes a choice of a short one
         steps = rng.choice((24, 40, 40, 60)) if seconds >= 60 else 24
-        for mode in ("always", "interval", "checkpoint"):
+        for mode in (*MODES, None):
             workload = rng.randrange(2**32)
             counts.append(explore(workload, mode, steps, whole=seconds >= 60))
-            print(f"seed {workload}, {steps} steps, sync {mode}: {counts[-1]}", flush=True)
+            print(f"seed {workload}, {steps} steps, sync {mode or 'of all kinds'}: {counts[-1]}", flush=True)
             if time.monotonic() >= ends:
                 break
     states, openings = sum(each.all_states for each in counts), sum(each.openings for each in counts)

@@ -20,7 +20,7 @@ import msgspec
 from kvql_server.engines import base
 from kvql_server.engines.hashtable import checkpoint, manifest, record
 from kvql_server.engines.hashtable.entries import Meta
-from kvql_server.engines.hashtable.files import SEE, Files, Reader
+from kvql_server.engines.hashtable.files import SEE, File, Files, Reader
 from kvql_server.engines.hashtable.manifest import Manifest, Segment
 from kvql_server.engines.hashtable.store import Store
 
@@ -29,6 +29,8 @@ _log: Final = logging.getLogger(__name__)
 OURS: Final = re.compile(r"log-([0-9]{8})\.kvl|checkpoint-[0-9]{16}\.kvc|(?:MANIFEST|checkpoint-[0-9]{16}\.kvc)\.tmp")
 _LOST_BYTES: Final = 32
 """A write that a crash lost leaves zeros where it should be; a record's header has fewer in a row."""
+_AGAIN_BYTES: Final = 1 << 20
+_NONE_YET: Final = 1 << 63
 _SECTOR_BYTES: Final = 512
 """What a disk writes whole, or a whole number of these."""
 
@@ -53,10 +55,12 @@ class Recovered:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What replaying one segment came to; ``crc_before`` is the chain's value at its start."""
+    """What replaying one segment came to; ``crc_before`` is the chain's value at its start, and records up to ``sure``
+    are called durable by later ones."""
 
     segment: Segment
     crc_before: int
+    sure: int
     end: int
     commits: int
     size: int
@@ -131,7 +135,7 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
         # an opening goes on behind what may have been given out before it, and calls that durable
         state.epoch, state.revision = segment.epoch, max(state.revision, state.reserved)
     crc_before, commits, offset = state.crc, 0, record.SEGMENT_HEADER_BYTES
-    first = not state.records
+    first, vouched = not state.records, _Vouched(offset)
     while True:
         try:
             read = record.read_record(data, offset)
@@ -151,6 +155,7 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
                     f"was expected, so records before it are missing; {SEE}"
                 )
             crc_before, first = read.previous, False
+        vouched.take(read)
         commits += _carry_out(read, state, store, path, offset)
         state.crc = read.crc
         state.records += 1
@@ -163,7 +168,30 @@ def _replay(files: Reader, folder: str, segment: Segment, state: Recovered, stor
                 f"{path} is damaged at offset {offset}, and the record at offset {offset + at} after it is whole: this "
                 f"is not the trace of a crash; {SEE}"
             )
-    return Scan(segment, crc_before, offset, commits, len(data), damaged)
+    return Scan(segment, crc_before, vouched.sure, offset, commits, len(data), damaged)
+
+
+class _Vouched:
+    """How far a segment is on the disk, as its own records tell; rather too little, so that nothing is to be kept for
+    each of them."""
+
+    __slots__ = ("_early", "_last", "sure")
+
+    def __init__(self, start: int) -> None:
+        self.sure = start
+        # revisions and ends of the last commit, and of one before it that is asked for until it is vouched for
+        self._last = self._early = (_NONE_YET, start)
+
+    def take(self, read: record.Record) -> None:
+        """The next record."""
+        for revision, end in (self._last, self._early):
+            if read.durable >= revision:
+                self.sure = end
+                break
+        if read.kind in record.COMMITS:
+            self._last = (read.last, read.end)
+            if self.sure >= self._early[1]:
+                self._early = self._last
 
 
 def _out_of_order(folder: str, path: str, offset: int, before: list[Scan]) -> base.Corrupted:
@@ -286,16 +314,31 @@ def _cut_tails(files: Files, folder: str, state: Recovered) -> None:
 
 def _sync_all(files: Files, folder: str, scans: list[Scan]) -> None:
     """What was read may still be on its way to the disk if only the process died; nobody may see it before it is
-    there."""
+    there.
+
+    After a sync that failed it may not even be on its way: the system keeps it in memory and calls it written. So the
+    end of the log that nothing vouches for is written again, as it was read; before it there is nothing like that,
+    because a segment is begun only when the one before it is synced.
+    """
+    last = next((scan for scan in reversed(scans) if scan.end > record.SEGMENT_HEADER_BYTES), None)
     for scan in scans:
         file = files.open(os.path.join(folder, scan.segment.file))
         try:
             if not scan.damaged and scan.size > scan.end:
                 file.truncate(scan.end)
+            if scan is last:
+                _write_again(file, scan)
             file.sync()
         finally:
             file.close()
     files.sync_folder(folder)
+
+
+def _write_again(file: File, scan: Scan) -> None:
+    for at in range(scan.sure, scan.end, _AGAIN_BYTES):
+        data = file.read_at(min(_AGAIN_BYTES, scan.end - at), at)
+        if file.write_at(data, at) != len(data):
+            raise OSError(f"short write to {scan.segment.file}")
 
 
 def _drop_empty(scans: list[Scan], state: Recovered) -> Manifest:
