@@ -203,11 +203,13 @@ class Log:
 
     def _fail(self, error: BaseException) -> None:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+        # an interrupt goes on to whoever sent it; what nobody foresaw ends here
+        unforeseen = error if isinstance(error, Exception) and not isinstance(error, OSError) else None
         self.failed = (
             f"writing the log {self.segment.path} failed ({why}): commits that were not confirmed "
             "may or may not survive; no more is written until the store is opened again"
         )
-        _log.critical("%s", self.failed, exc_info=None if isinstance(error, OSError) else error)
+        _log.critical("%s", self.failed, exc_info=unforeseen)
         with self._queue_lock:
             waiters, self._waiters = self._waiters, []
             self._queue.clear()
