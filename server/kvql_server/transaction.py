@@ -272,6 +272,11 @@ class Transaction:
         self.close()  # or the engine would keep every state that this commit replaces, for nobody
         return (await self._engine.commit_many([transaction]))[0]
 
+    @property
+    def reads_ranges(self) -> bool:
+        """Whether COMMIT will have to prove more than the keys that were read one by one."""
+        return bool(self._ranges)
+
     def _guards(self) -> list[Guard]:
         guards: list[Guard] = [
             Unchanged(namespace, key, revision) if revision else Absent(namespace, key, self.revision)

@@ -373,9 +373,10 @@ class Engine(Protocol):
         None if a key is there or stands twice, or if the engine has no quick way: nothing has happened then.
         """
 
-    def expire_due(self) -> None:
-        """Carry out now all expiry that is due, so that none of it comes between a snapshot and its commit; engines
-        that are not in process need not."""
+    def expire_due(self) -> bool:
+        """Carry out now some thousand of the expiries that are due, and say whether there are more. Where there are
+        none, none comes between a snapshot that is taken now and its commit; engines that are not in process need
+        not."""
 
     async def synced(self, revision: int) -> None:
         """Wait until every commit up to ``revision`` is as durable as the settings promise."""

@@ -348,8 +348,9 @@ class MemoryEngine:
         if not self._closed:
             self._expire(self._clock.now())
 
-    def expire_due(self) -> None:
+    def expire_due(self) -> bool:
         self._expire(self._clock.now())
+        return False
 
     def _expire(self, now: int) -> None:
         gone: list[base.Delete] = []

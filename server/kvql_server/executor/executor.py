@@ -33,6 +33,7 @@ from kvql_server.executor import (
     select,
     single,
     transactions,
+    turns,
     watch,
     writes,
 )
@@ -98,6 +99,19 @@ class Executor:
         except Error as e:
             raise placed(e, call.places) from None
 
+    def is_behind(self, request: pb.Request, lane: Lane) -> bool:
+        """Whether so much expiry must be carried out before ``request`` that others should have their turn meanwhile;
+        a page of it was carried out now."""
+        if request.WhichOneof("command") != "transaction":
+            return False
+        command, transaction = request.transaction, lane.transaction
+        if command.action == pb.TransactionCommand.BEGIN:
+            waits = transaction is None and not command.read_only
+        else:
+            ends = command.action == pb.TransactionCommand.COMMIT
+            waits = ends and transaction is not None and transaction.reads_ranges
+        return waits and self.engine.expire_due()
+
     async def _dispatch(self, call: Call, command: str | None) -> Result:
         transaction = call.lane.transaction
         if transaction is not None:
@@ -112,7 +126,7 @@ class Executor:
                     call.lane.transaction.failed = True
                 raise
         if command in past.COMMANDS and past.is_asked(call.request, command):
-            self.engine.expire_due()  # or what is due would still be there as of the newest revision
+            await turns.expiry(call)  # or what is due would still be there as of the newest revision
         if transaction is not None:
             return await self._inside(transaction, call, command)
         if call.request.mode:
@@ -207,6 +221,8 @@ class Executor:
     async def _repeated(self, call: Call, statement: Statement, key: Remembered | None) -> Result:
         tries = self.settings.conflict_retries_max
         while True:
+            if call.work.yields:  # a statement over many pairs, before which all that is due must have been carried out
+                await turns.expiry(call)
             transaction = Transaction(self.engine, call.principal.name)
             transaction.writes.bytes_max = self.settings.statement_bytes_max
             transaction.writes.comment = call.request.comment
@@ -232,8 +248,8 @@ class Executor:
                 raise conflict_error(outcome)
             if self.settings.conflict_retries_max - tries >= TRIES_IN_TURN:
                 # a statement over many pairs never ends where others keep writing; now nobody gets a turn in between
+                await turns.expiry(call)
                 call.work.yields = False
-                self.engine.expire_due()
 
     async def _run_one_by_one(self, call: Call) -> Result:
         """A run of writes on an engine that is not in process: each statement as if it had come alone."""

@@ -11,7 +11,7 @@ from kvql.result import Notice, Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
 from kvql_server.engines.base import SYSTEM_NAMESPACE, Conflict, Guard, RangeUnchanged
-from kvql_server.executor import retention
+from kvql_server.executor import retention, turns
 from kvql_server.executor.call import Call
 from kvql_server.executor.idempotency import Key, fence, refused_inside
 from kvql_server.transaction import Transaction, conflict_error
@@ -34,7 +34,7 @@ async def act(call: Call) -> Result:
     if command.name:
         raise errors.error(errors.INVALID, "only a savepoint has a name")
     if command.action == pb.TransactionCommand.BEGIN:
-        return _begin(call, command.read_only)
+        return await _begin(call, command.read_only)
     if command.action == pb.TransactionCommand.COMMIT:
         return await _commit(call)
     if command.action == pb.TransactionCommand.ROLLBACK:
@@ -44,14 +44,14 @@ async def act(call: Call) -> Result:
     raise errors.error(errors.INVALID, "unknown transaction command")
 
 
-def _begin(call: Call, read_only: bool) -> Result:
+async def _begin(call: Call, read_only: bool) -> Result:
     if call.lane.transaction is not None:
         raise errors.error(
             errors.ACTIVE_TRANSACTION, "there is already a transaction in progress", hint="COMMIT or ROLLBACK ends it"
         )
     if not read_only:
         # or an expiry that was due before, and is carried out before COMMIT, would be a change to what this has read
-        call.engine.expire_due()
+        await turns.expiry(call)
     transaction = Transaction(call.engine, call.principal.name, tracked=not read_only, read_only=read_only)
     transaction.writes.writes_max = call.settings.transaction_writes_max
     transaction.writes.bytes_max = call.settings.transaction_bytes_max
@@ -94,6 +94,8 @@ async def _commit(call: Call) -> Result:
     if transaction.failed:
         raise aborted(transaction)
     call.work.check()
+    if transaction.reads_ranges:  # it would be carried out before them, at once
+        await turns.expiry(call)
     catalog = list(transaction.writes.of(SYSTEM_NAMESPACE).values())
     try:
         if key is not None and transaction.writes:

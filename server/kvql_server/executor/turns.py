@@ -15,7 +15,7 @@ from typing import Any, Final, TypeVar
 
 from kvql.values import Json
 from kvql_server.engines.base import Page
-from kvql_server.executor.call import Work
+from kvql_server.executor.call import Call, Work
 from kvql_server.executor.expressions import Builder
 
 T = TypeVar("T")
@@ -49,6 +49,13 @@ def goes_aside(work: Work, steps: int) -> bool:
 async def aside(work: Work, steps: int, make: Callable[[], T]) -> T:
     """What ``make`` gives; in a thread where it compiles so many steps that others would wait for it."""
     return await asyncio.to_thread(make) if goes_aside(work, steps) else make()
+
+
+async def expiry(call: Call) -> None:
+    """Let all that is due be carried out, with turns for others. Nobody has one between its end and what comes next:
+    where a snapshot is taken then, nothing that was due before it comes after it."""
+    while call.engine.expire_due():
+        await call.work.turn()
 
 
 async def computed(function: Callable[[Any], T], page: Any) -> T:

@@ -36,6 +36,8 @@ async def watch(transaction: Transaction, call: Call) -> Result:
         call.work, len(command.where.steps),
         lambda: events.condition(call, namespace, record, where, transaction.time),
     )  # fmt: skip
+    if command.initial:
+        await turns.expiry(call)  # what is due is over, and no pair to begin with
     call.watches.check(call.principal.name, call.lane.group)  # and from here on nobody else has his turn
     snapshot = _snapshot(call, since) if command.initial else None
     place = _place(command, since, transaction, snapshot)
@@ -68,7 +70,6 @@ def _check_place(command: pb.WatchCommand, call: Call, namespace: str, since: in
 def _snapshot(call: Call, since: int) -> Snapshot:
     """Of the initial pairs; before the namespace was created there were none, whatever one of its name held before."""
     command = call.request.watch
-    call.engine.expire_due()  # what is due is over, and no pair to begin with
     if not command.HasField("from_revision"):
         return call.engine.snapshot(None, _EVER)
     try:

@@ -213,7 +213,7 @@ class Session:
             self._refuse(request, errors.error(errors.SHUTTING_DOWN, "the server is shutting down"))
             return
         work = self._executor.work(request.deadline_ms)
-        if state.task is None and not is_long(request):
+        if state.task is None and not is_long(request) and not self._executor.is_behind(request, state.lane):
             await self._carry_out(state, request, work)
             return
         if (refusal := self._not_in_flight(request)) is not None:

@@ -335,10 +335,7 @@ class HashTableEngine:
         now = self._clock.now()
         with self._store.mutex:
             if self._store.wheel.earliest <= now:
-                try:
-                    self._expire(now)
-                except base.StoreFull as e:
-                    _log.warning("expired pairs cannot be removed yet: %s", e)
+                self._expire_some(now)
             self._store.tidy(now)
         if self._mode == "always" and self._log.has_queued:
             self._log.poke()
@@ -357,18 +354,26 @@ class HashTableEngine:
                 self._begin(job)
                 job.start()
 
-    def expire_due(self) -> None:
-        if self.failed is None:  # reads go on then, and they do without
-            with self._store.mutex:
-                self._expire_all(self._clock.now())
+    def expire_due(self) -> bool:
+        store, now = self._store, self._clock.now()
+        if store.wheel.earliest > now or self.failed is not None:  # then reads go on, and they do without
+            return False
+        with store.mutex:
+            return self._expire_some(now) and store.wheel.earliest <= now
 
     def _expire_all(self, now: int) -> None:
         """What is due gets its commit before a checkpoint leaves it out; without space it stays for the next one."""
+        while self._store.wheel.earliest <= now and self._expire_some(now):
+            pass
+
+    def _expire_some(self, now: int) -> bool:
+        """Carry out a page of what is due; false if there is no space for it."""
         try:
-            while self._store.wheel.earliest <= now:
-                self._expire(now)
+            self._expire(now)
         except base.StoreFull as e:
             _log.warning("expired pairs cannot be removed yet: %s", e)
+            return False
+        return True
 
     def _begin(self, job: Job) -> None:
         with self._store.mutex:
