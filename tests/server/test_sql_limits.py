@@ -11,8 +11,23 @@ from kvql_server.settings import MEBIBYTE, Settings
 from kvql.compiler import compile_statement
 from kvql.errors import Error
 from kvql.parser import parse
+from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from tests.server.busy import COLUMN, GAP_MAX_S, BusyStore, op, program, select
+
+
+def test_who_lets_nobody_have_a_turn_is_seen() -> None:
+    class Hog(BusyStore):
+        async def _whole(self, request: pb.Request) -> Result:
+            ends = time.process_time() + 0.05
+            while time.process_time() < ends:
+                pass
+            return Result()
+
+    hog = Hog()
+    hog.run("SELECT 1")
+    assert hog.gap_s >= 0.05
+
 
 # ── wide ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 

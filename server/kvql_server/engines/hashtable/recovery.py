@@ -175,23 +175,24 @@ class _Vouched:
     """How far a segment is on the disk, as its own records tell; rather too little, so that nothing is to be kept for
     each of them."""
 
-    __slots__ = ("_early", "_last", "sure")
+    __slots__ = ("_early", "_early_end", "_last", "_last_end", "sure")
 
     def __init__(self, start: int) -> None:
-        self.sure = start
-        # revisions and ends of the last commit, and of one before it that is asked for until it is vouched for
-        self._last = self._early = (_NONE_YET, start)
+        # the last commit, and one before it that is asked for until it is vouched for
+        self._last = self._early = _NONE_YET
+        self._last_end = self._early_end = self.sure = start
 
     def take(self, read: record.Record) -> None:
         """The next record."""
-        for revision, end in (self._last, self._early):
-            if read.durable >= revision:
-                self.sure = end
-                break
+        durable = read.durable
+        if durable >= self._last:
+            self.sure = self._last_end
+        elif durable >= self._early:
+            self.sure = self._early_end
         if read.kind in record.COMMITS:
-            self._last = (read.last, read.end)
-            if self.sure >= self._early[1]:
-                self._early = self._last
+            self._last, self._last_end = read.last, read.end
+            if self.sure >= self._early_end:
+                self._early, self._early_end = self._last, self._last_end
 
 
 def _out_of_order(folder: str, path: str, offset: int, before: list[Scan]) -> base.Corrupted:
