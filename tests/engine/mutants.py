@@ -26,8 +26,8 @@ from tests.engine.test_crash import (
     test_a_checkpoint_is_read_back,
     test_the_copy_of_a_damaged_end_is_durable,
     test_the_first_sector_of_a_write_may_be_the_one_that_is_lost,
-    test_what_a_failed_sync_left_in_memory_only_is_written_again,
 )
+from tests.engine.test_log_ends import test_what_a_failed_sync_left_in_memory_only_is_written_again
 from tests.engine.workload import MODES
 
 PACKAGE: Final = "kvql_server.engines.hashtable"

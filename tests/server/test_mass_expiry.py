@@ -128,7 +128,7 @@ def test_what_would_be_done_at_once_is_not_where_much_is_due(store: Expiring) ->
     assert not store.executor.is_behind(request("BEGIN"), store.lane)
 
 
-def test_it_can_be_cancelled(store: Expiring) -> None:
+def test_it_can_be_cancelled(store: Expiring, monkeypatch: pytest.MonkeyPatch) -> None:
     store.fill()
     late = request("BEGIN")
     late.deadline_ms = 1
@@ -140,7 +140,7 @@ def test_it_can_be_cancelled(store: Expiring) -> None:
         return more
 
     began = store.executor.work(1)._deadline_s
-    store.engine.expire_due = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(store.engine, "expire_due", slow)
     with pytest.raises(Error) as caught:
         store.do(late)
     assert caught.value.sqlstate == errors.CANCELLED
