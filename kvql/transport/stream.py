@@ -95,10 +95,10 @@ class StreamExchange:
             self._finish()
             raise cancelled() if self._stopped else error_of(e, self._transport.address) from None
         except asyncio.CancelledError:
-            if not self._stopped:
+            if not (self._stopped or self._transport.has_given_up(self._stub)):
                 raise
             self._finish()
-            raise cancelled() from None
+            raise (cancelled() if self._stopped else connection_lost(self._transport.address)) from None
         if response is grpc.aio.EOF:
             self._finish()
             raise connection_lost(self._transport.address)

@@ -97,10 +97,10 @@ class WatchExchange(Fetching):
         except grpc.aio.AioRpcError as e:
             raise cancelled() if self._stopped else error_of(e, self._transport.address) from None
         except asyncio.CancelledError:
-            if not self._stopped:
+            if not (self._stopped or self._transport.has_given_up(self._stub)):
                 self._call.cancel()
                 raise
-            raise cancelled() from None
+            raise (cancelled() if self._stopped else connection_lost(self._transport.address)) from None
         if response is grpc.aio.EOF:
             raise connection_lost(self._transport.address)
         self._heard_s, self._failures = time.monotonic(), 0

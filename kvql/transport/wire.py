@@ -214,6 +214,12 @@ class WireTransport:
             if stub is self._channel.stub:
                 await self._channel.drop()
 
+    def has_given_up(self, stub: Any) -> bool:
+        """After a CancelledError in a call by ``stub``: whether gRPC raised it because the connection was given up, by
+        whoever found it broken first. Otherwise the task was cancelled, and what it does must end."""
+        task = asyncio.current_task()
+        return stub is not self._channel.stub and (task is None or not task.cancelling())
+
     @property
     def address(self) -> str:
         return self._access.target.address
@@ -254,7 +260,7 @@ class WireTransport:
                 continue
             self._conversation.token = ""
             self._conversation.repeats.on = self._login.keeps_outcomes
-            cause, untouched = await self._session(stub.Session(metadata=metadata))
+            cause, untouched = await self._session(stub, metadata)
             if not self._answered or cause.sqlstate == errors.TOKEN_INVALID:
                 # a call that died before its first write does not always say that the token was the reason
                 self._login.refused()
@@ -273,8 +279,9 @@ class WireTransport:
             await asyncio.sleep(random.uniform(0.05, 0.2))
             self._wanted.set()
 
-    async def _session(self, call: Any) -> tuple[Error, bool]:
+    async def _session(self, stub: Any, metadata: Any) -> tuple[Error, bool]:
         """Write until the session ends; why it did, and whether the server carried out nothing of it."""
+        call = stub.Session(metadata=metadata)
         reader = asyncio.create_task(self._read(call))
         try:
             while not reader.done() and not self._closing:
@@ -299,7 +306,8 @@ class WireTransport:
         except asyncio.CancelledError:
             call.cancel()
             await asyncio.wait([reader])
-            raise
+            if not self.has_given_up(stub):
+                raise
         finally:
             if not reader.done() and self._closing:
                 call.cancel()
