@@ -12,7 +12,6 @@ import os
 import secrets
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from kvql_server import exits
 from kvql_server.engines.hashtable.files import lock_holder
 
 PORT: Final = 7443
@@ -88,15 +88,26 @@ class ServerFailed(Exception):
 
 @contextlib.contextmanager
 def server(data: Path) -> Iterator[int]:
-    """A server on ``data`` while the context lasts; its port."""
+    """A server on ``data`` while the context lasts; its port: the usual one, or any free one if somebody has that."""
+    for wanted in (PORT, 0):
+        with _attempt(data, wanted) as port:
+            if port:
+                yield port
+                return
+        print(f"port {PORT} is in use, taking a free one", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def _attempt(data: Path, wanted: int) -> Iterator[int]:
+    """A server that listens on ``wanted``; its port, 0 if somebody has it."""
     log_path = data / "server.log"
-    listen = f"127.0.0.1:{_port()}"
+    listen = f"127.0.0.1:{wanted}"
     command = [str(_BIN / "kvql-server"), "start", "--data", str(data), "--listen", listen, "--print-port"]
     with log_path.open("w", encoding="utf-8") as log:
         # a session of its own: Ctrl-C at the prompt is for the shell, not for the server
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, start_new_session=True, text=True)
         try:
-            yield _wait_for_port(process, log_path)
+            yield _wait_for_port(process, log_path, wanted)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
@@ -107,19 +118,7 @@ def server(data: Path) -> Iterator[int]:
                 process.wait()
 
 
-def _port() -> int:
-    """The usual port, or 0 (any free one) if somebody has it."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", PORT))
-        except OSError:
-            print(f"port {PORT} is in use, taking a free one", file=sys.stderr)
-            return 0
-    return PORT
-
-
-def _wait_for_port(process: subprocess.Popen[str], log_path: Path) -> int:
+def _wait_for_port(process: subprocess.Popen[str], log_path: Path, wanted: int) -> int:
     assert process.stdout is not None
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
@@ -129,7 +128,8 @@ def _wait_for_port(process: subprocess.Popen[str], log_path: Path) -> int:
             return int(digits)
         if not line:
             break
-    process.wait(STOP_TIMEOUT_S)
+    if process.wait(STOP_TIMEOUT_S) == exits.PORT_IN_USE and wanted:
+        return 0
     said = log_path.read_text(encoding="utf-8").strip().splitlines()[-5:]
     raise ServerFailed("the server did not start:\n" + "\n".join(said))
 

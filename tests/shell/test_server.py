@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import resource
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -222,6 +224,29 @@ def test_dev_shell(tmp_path: Path, environ: Environ) -> None:
     )
     assert (second.returncode, second.stdout) == (3, "key\tvalue\na\t1\n"), second.stderr
     assert word not in second.stderr
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_dev_shell_where_the_usual_port_is_taken(when: str, tmp_path: Path, environ: Environ) -> None:
+    """Two that start at the same moment both see it free, and one of them gets it."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    command = [sys.executable, str(ROOT / "tools" / "dev_shell.py")]
+    with contextlib.ExitStack() as stack:
+        if when == "before":
+            taken = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):  # another test has it, which is as well
+                taken.bind(("127.0.0.1", 7443))
+        both = [
+            subprocess.Popen(
+                command, cwd=tmp_path / name, env=environ(), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE, text=True,
+            )
+            for name in ("first", "second")
+        ]  # fmt: skip
+        done = [process.communicate("PUT a 1; GET a;", timeout=WAIT_S) for process in both]
+    assert [out for out, _ in done] == ["key\tvalue\na\t1\n"] * 2, done
+    assert any("port 7443 is in use, taking a free one" in err for _, err in done)
 
 
 def test_a_second_dev_shell_says_how_to_get_in(tmp_path: Path, environ: Environ) -> None:
