@@ -8,6 +8,7 @@ switches a round trip fewer.
 from __future__ import annotations
 
 import asyncio
+import errno
 from collections.abc import Coroutine
 from typing import Any, Protocol, TypeVar
 
@@ -43,6 +44,7 @@ class Loop:
     def __init__(self) -> None:
         # asyncio's own: it starts and stops 60 µs sooner than uvloop's, which is the better one for a loop that stays
         self.loop = asyncio.new_event_loop()
+        self.loop.set_exception_handler(_told)
         self.shield = Shield(self._stop)
         self._task: asyncio.Task[Any] | None = None
 
@@ -90,6 +92,17 @@ class Loop:
             self(_end_tasks())
             self(self.loop.shutdown_asyncgens())
             self.loop.close()
+
+
+def _told(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What a callback raises goes to the log, as in any loop, but for the last words of gRPC's poller.
+
+    All loops of a process share it, and one that ends may take its sockets along while another one was just called.
+    """
+    error = context.get("exception")
+    ended = isinstance(error, OSError) and error.errno in (errno.EBADF, errno.EAGAIN)
+    if not ended or "handle" not in context:
+        loop.default_exception_handler(context)
 
 
 def _busy() -> Error:
