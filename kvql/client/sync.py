@@ -56,7 +56,9 @@ class Client(BaseClient):
         super().check_open()
         if self._foreign:
             raise errors.InterfaceError(
-                "the connection was made before this process was forked", hint="connect in each process"
+                "the connection was made before this process was forked",
+                sqlstate="08003",
+                hint="connect in each process",
             )
 
     @classmethod

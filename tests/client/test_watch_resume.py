@@ -83,7 +83,8 @@ def test_connections_that_are_cut(seed: int, tmp_path: Path) -> None:
         connection = kvql.connect(url, password=PASSWORD, ca=str(server.ca), autocommit=True)
         proxy.calm = False
         watch = connection.watch("WATCH shop WITH INITIAL")
-        start = watch.position.revision  # type: ignore[union-attr]  # it has begun
+        assert watch.position is not None, "it has begun"
+        start = watch.position.revision
         writer = threading.Thread(target=write, args=(server, choose, lambda: proxy.cuts >= 3))
         writer.start()
         found = seen_by(watch)
@@ -185,7 +186,8 @@ def test_tasks_that_watch(tmp_path: Path) -> None:
             with pytest.raises(asyncio.CancelledError):
                 await waiting
             await connection.execute("UPSERT n 99")
-            assert (await idle.next(WAIT_S)).value == 99  # type: ignore[union-attr]  # what was asked for is not lost
+            event = await idle.next(WAIT_S)
+            assert event is not None and event.value == 99, "what was asked for is not lost"
             async with connection.watch("WATCH WITH INITIAL") as watch:
                 assert [(await anext(watch)).event for _ in range(2)] == ["INITIAL", "LIVE"]
             assert watch.closed

@@ -101,6 +101,19 @@ class Disk:
 
         self.on_call = die
 
+    def fail(self, call: str, error: BaseException) -> None:
+        """Every such call ends in ``error`` from now on, whatever file it is about."""
+
+        def fail(name: str, path: str) -> None:
+            if name == call:
+                raise error
+
+        self.on_call = fail
+
+    def heal(self) -> None:
+        """Nothing fails any more."""
+        self.on_call = lambda name, path: None
+
     @classmethod
     def holding(cls, contents: dict[str, bytes]) -> Disk:
         """A disk with these files, all durable."""
@@ -182,7 +195,7 @@ class Disk:
     def killed(self) -> Disk:
         """The same disk after only the process died: everything written is there, synced or not."""
         self.locked = False
-        self.on_call = lambda name, path: None
+        self.heal()
         return self
 
 

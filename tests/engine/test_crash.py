@@ -171,15 +171,10 @@ def test_space_that_the_disk_fails_to_give_is_a_refusal(mode: Any) -> None:
     disk = Disk()
     engine = HashTableEngine.open("/store", files=disk, sync=mode)
     engine._log.segment.allocated = engine._log.segment.end
-
-    def fail(name: str, path: str) -> None:
-        if name == "allocate":
-            raise OSError(errno.EIO, "input/output error")
-
-    disk.on_call = fail
+    disk.fail("allocate", OSError(errno.EIO, "input/output error"))
     with pytest.raises(base.StoreFull, match="no space could be reserved for the log: input/output error"):
         step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
-    disk.on_call = lambda name, path: None
+    disk.heal()
     engine.sync(step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))[0])
     engine.close_now()
 
@@ -227,12 +222,7 @@ def test_what_was_read_after_a_kill_survives_the_power_loss_after_it(seed: int) 
     disk = Disk()
     engine = HashTableEngine.open("/store", files=disk)
     (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
-
-    def die(name: str, path: str) -> None:
-        if name == "sync":
-            raise PowerLoss
-
-    disk.on_call = die
+    disk.fail("sync", PowerLoss())
     with pytest.raises(PowerLoss):
         engine.sync(revision)
     abandon(engine)
@@ -275,12 +265,7 @@ def test_a_power_loss_while_the_store_is_closed(mode: Any) -> None:
     engine = HashTableEngine.open("/store", files=disk, sync=mode)
     for n in range(10):
         step(engine.commit_many([Transaction((), [Put("a", f"k{n}", "x" * 300)])]))
-
-    def die(name: str, path: str) -> None:
-        if name == "sync":
-            raise PowerLoss
-
-    disk.on_call = die
+    disk.fail("sync", PowerLoss())
     with pytest.raises(PowerLoss):
         engine.close_now()
     (inode,) = (inode for path, inode in disk.names_now.items() if path == engine._log.segment.path)

@@ -212,12 +212,7 @@ def test_only_what_is_carried_out_counts_for_max_bytes() -> None:
         (outcome,) = step(engine.commit_many([refused]))
         assert isinstance(outcome, base.Conflict)
     assert engine.status()["memory_bytes"] == before
-
-    def full(name: str, path: str) -> None:
-        if name == "allocate":
-            raise OSError(errno.ENOSPC, "no space left on device", path)
-
-    disk.on_call = full
+    disk.fail("allocate", OSError(errno.ENOSPC, "no space left on device"))
     with pytest.raises(base.StoreFull, match="no space left"):
         for _ in range(10_000):
             commit(engine, Put("a", "k", "x" * 1000))

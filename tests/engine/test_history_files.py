@@ -39,11 +39,16 @@ async def commit(engine: HashTableEngine, *writes: Any, user: str = "") -> int:
     return revision
 
 
+def opened(folder: Path, seed: int) -> tuple[ManualClock, HashTableEngine, RandomStore]:
+    """A new store whose every state is remembered."""
+    clock = ManualClock()
+    engine = HashTableEngine.open(folder, clock=clock)
+    return clock, engine, RandomStore(engine, clock, seed)
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_every_revision_can_be_read_after_openings(tmp_path: Path, seed: int) -> None:
-    clock = ManualClock()
-    engine = HashTableEngine.open(tmp_path, clock=clock)
-    store = RandomStore(engine, clock, seed)
+    clock, engine, store = opened(tmp_path, seed)
     for part in range(5):
         for _ in range(15):
             await store.step()
@@ -61,9 +66,7 @@ async def test_every_revision_can_be_read_after_openings(tmp_path: Path, seed: i
 @pytest.mark.parametrize("seed", range(3))
 async def test_a_watcher_resumes_where_it_was_in_the_process_before(tmp_path: Path, seed: int) -> None:
     """From every revision: first puts are not in the files, and are found in the tables."""
-    clock = ManualClock()
-    engine = HashTableEngine.open(tmp_path, clock=clock)
-    store = RandomStore(engine, clock, seed)
+    clock, engine, store = opened(tmp_path, seed)
     for _ in range(30):
         await store.step()
     engine.checkpoint()
@@ -90,9 +93,7 @@ async def test_a_watcher_resumes_where_it_was_in_the_process_before(tmp_path: Pa
 @pytest.mark.parametrize("seed", range(4))
 async def test_every_moment_can_be_read_after_openings(tmp_path: Path, seed: int) -> None:
     """First puts are not in the files, and yet the last change before a moment may be one."""
-    clock = ManualClock()
-    engine = HashTableEngine.open(tmp_path, clock=clock)
-    store = RandomStore(engine, clock, seed)
+    clock, engine, store = opened(tmp_path, seed)
     for part in range(4):
         for number in range(8):
             await store.step()
@@ -369,6 +370,6 @@ async def test_a_checkpoint_that_meets_a_fault_of_ours_has_failed() -> None:
     assert "who would have thought" in engine.status()["checkpoint_error"]
     with pytest.raises(base.EngineError, match="who would have thought"):
         engine.checkpoint()
-    disk.on_call = lambda name, path: None
+    disk.heal()
     engine.checkpoint()
     engine.close_now()

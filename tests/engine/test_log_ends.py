@@ -22,15 +22,10 @@ def test_a_failed_sync_is_the_end() -> None:
     disk = Disk()
     engine = HashTableEngine.open("/store", files=disk)
     (revision,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
-
-    def fail(name: str, path: str) -> None:
-        if name == "sync":
-            raise OSError(errno.EIO, "input/output error")
-
-    disk.on_call = fail
+    disk.fail("sync", OSError(errno.EIO, "input/output error"))
     with pytest.raises(base.OutcomeUnknown, match=r"log-00000001\.kvl failed"):
         engine.sync(revision)
-    disk.on_call = lambda name, path: None
+    disk.heal()
     assert engine.failed is not None
     for _ in range(2):
         with pytest.raises(base.OutcomeUnknown):
@@ -51,15 +46,10 @@ def test_a_write_that_ends_in_any_other_way_is_the_end_too(error: BaseException)
     disk = Disk()
     engine = HashTableEngine.open("/store", files=disk)
     (first,) = step(engine.commit_many([Transaction((), [Put("a", "k", 1)])]))
-
-    def fail(name: str, path: str) -> None:
-        if name == "write":
-            raise error
-
-    disk.on_call = fail
+    disk.fail("write", error)
     with pytest.raises((base.OutcomeUnknown, KeyboardInterrupt)):
         engine.sync(first)
-    disk.on_call = lambda name, path: None
+    disk.heal()
     with pytest.raises(base.OutcomeUnknown, match=type(error).__name__):
         engine.sync(step(engine.commit_many([Transaction((), [Put("a", "k", 2)])]))[0])
     assert engine.failed is not None
@@ -96,7 +86,7 @@ def test_a_commit_that_is_applied_in_part_is_the_end(what: str, monkeypatch: pyt
     engine.close_now()
 
 
-async def test_who_begins_to_wait_while_the_log_fails_is_told() -> None:
+async def test_who_begins_to_wait_while_the_log_fails_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = HashTableEngine.open("/store", files=Disk())
     (revision,) = await engine.commit_many([Transaction((), [Put("a", "k", 1)])])
     log, lock = engine._log, engine._log._queue_lock
@@ -113,7 +103,7 @@ async def test_who_begins_to_wait_while_the_log_fails_is_told() -> None:
         def __exit__(self, *exc: object) -> None:
             lock.release()
 
-    log._queue_lock = FailsBefore()  # type: ignore[assignment]  # as much of a lock as is used
+    monkeypatch.setattr(log, "_queue_lock", FailsBefore())
     with pytest.raises(base.OutcomeUnknown, match="input/output error"):
         await asyncio.wait_for(engine.synced(revision), 10)
     engine.close_now()
@@ -130,12 +120,7 @@ def test_what_a_failed_sync_left_in_memory_only_is_written_again(mode: Any, befo
         step(engine.commit_many([Transaction((), [Put("a", f"before{n}", n)])]))
         engine._log.flush()
     step(engine.commit_many([Transaction((), [Put("a", f"k{n}", "x" * 300)]) for n in range(9)]))
-
-    def fail(name: str, path: str) -> None:
-        if name == "sync":
-            raise OSError(errno.EIO, "input/output error")
-
-    disk.on_call = fail
+    disk.fail("sync", OSError(errno.EIO, "input/output error"))
     with pytest.raises(base.OutcomeUnknown):
         engine._log.flush()
     abandon(engine)

@@ -235,7 +235,8 @@ def test_who_falls_behind_is_told(store: Watched) -> None:
     store.run("PUT a 0")
     store.engine.keep_history("main", 0, 0)
     watch = store.connection.watch("WATCH main")
-    revision = watch.position.revision  # type: ignore[union-attr]  # it has begun
+    assert watch.position is not None, "it has begun"
+    revision = watch.position.revision
     for n in range(12):
         store.run("UPSERT a ?", [f"{n}" * 200_000])
     with pytest.raises(kvql.OperationalError, match="the watch has fallen behind: revision") as caught:

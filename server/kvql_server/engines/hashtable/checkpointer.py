@@ -14,6 +14,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -93,16 +94,20 @@ class Job:
     # ── the thread's steps ────────────────────────────────────────────────────────────────────────────────────
 
     def prepare(self) -> None:
-        try:
-            self._new = self._folder.new_segment()
-        except Exception as e:  # noqa: BLE001 - logged; without an error it would count as done
-            self._failed(e)
+        self._attempt(self._prepare)
 
     def write(self) -> None:
+        self._attempt(self._write)
+
+    def _attempt(self, step: Callable[[], None]) -> None:
+        """A thread ends here: whatever stopped the step would be seen by nobody, and the step count as done."""
         try:
-            self._write()
-        except Exception as e:  # noqa: BLE001 - logged; without an error it would count as done
+            step()
+        except Exception as e:  # noqa: BLE001 - see above; it is logged, and told by status
             self._failed(e)
+
+    def _prepare(self) -> None:
+        self._new = self._folder.new_segment()
 
     def _failed(self, error: Exception) -> None:
         self.error = str(error) or type(error).__name__

@@ -70,10 +70,9 @@ class Tombstone(Entry, gc=False):
 def part(entry: Entry) -> None:
     """Cut off the older states behind ``entry``, link by link: what is freed as one long chain is freed by recursion
     in C, which has an end."""
-    behind = entry.previous
-    while behind is not None:
-        entry.previous = None  # type: ignore[misc]  # only those with a field of that name have one
-        entry, behind = behind, behind.previous
+    while isinstance(entry, ChangedEntry | Tombstone) and entry.previous is not None:
+        behind, entry.previous = entry.previous, None
+        entry = behind
 
 
 def visible(entry: Entry | None, revision: int, time: int) -> Entry | None:
