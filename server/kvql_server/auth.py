@@ -12,10 +12,10 @@ from typing import Final
 
 from kvql import errors
 from kvql.errors import Error
+from kvql.names import nearest
 from kvql.v1 import kvql_pb2 as pb
 from kvql_server import rules
 from kvql_server.catalog import Catalog, Namespace
-from kvql_server.names import nearest
 from kvql_server.transaction import Transaction
 
 LOCAL_USER: Final = "admin"

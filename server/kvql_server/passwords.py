@@ -75,7 +75,7 @@ class Verifier:
 
     async def verify(self, password: str, hashed: str | None) -> bool:
         """Whether the password is the one that was hashed; None for a user that does not exist."""
-        quick = hashlib.blake2b(password.encode(), key=self._key).digest()
+        quick = hashlib.blake2b(password.encode()[: PASSWORD_BYTES_MAX + 1], key=self._key).digest()
         if hashed is not None and hmac.compare_digest(self._known.get(hashed, b""), quick):
             self._known.move_to_end(hashed)
             return True

@@ -7,10 +7,11 @@ are words because that is what everybody types first, and no statement starts wi
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from kvql.names import nearest
 from kvql_shell import exits, script
 from kvql_shell.output import Output
 from kvql_shell.redaction import redact
@@ -117,7 +118,7 @@ class Shell:
         elif name in self._commands:
             self._commands[name](rest.strip())
         else:
-            meant = _ELSEWHERE.get(name) or _near(name, [*self._commands, *_LEAVING])
+            meant = _ELSEWHERE.get(name) or nearest(name, [*self._commands, *_LEAVING])
             self.output.tell(f"unknown command {screen.safe(word)};{_asked(meant)} help tells which there are")
 
     def _format(self, name: str) -> None:
@@ -125,7 +126,7 @@ class Shell:
             try:
                 self.output.form = Format(name.lower())
             except ValueError:
-                meant = _asked(_near(name.lower(), list(Format)))
+                meant = _asked(nearest(name, list(Format)))
                 self.output.tell(f"unknown format {screen.safe(name)};{meant} known are {', '.join(Format)}")
                 return
         self._say(f"format: {self.output.form}")
@@ -143,7 +144,7 @@ class Shell:
 
         text = manual.topic(topic) if topic else manual.overview()
         if topic and text is None:
-            meant = _asked(_near(topic.upper().split()[0], manual.first_words()))
+            meant = _asked(nearest(topic.split()[0], manual.first_words()))
             self.output.tell(f"no statement starts with {screen.safe(topic)};{meant} help lists them all")
             return
         self._say(text or "")
@@ -163,14 +164,6 @@ class Shell:
             self.output.tell("not connected; \\reconnect tries again")
             return
         self.output.tell("connected again" + (", the open transaction was rolled back" if was_open else ""))
-
-
-def _near(typed: str, known: Iterable[str]) -> str | None:
-    """The word that was most likely meant."""
-    from difflib import get_close_matches
-
-    found = get_close_matches(typed[:100], list(known), 1, 0.6)
-    return found[0] if found else None
 
 
 def _asked(meant: str | None) -> str:

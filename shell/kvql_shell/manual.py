@@ -30,9 +30,9 @@ def topic(name: str) -> str | None:
     return "\n\n".join(found) if found else None
 
 
-def first_words() -> set[str]:
+def first_words() -> list[str]:
     """What statements start with."""
-    return {form.split()[0] for forms, _ in STATEMENTS.values() for form in forms.split("\n")}
+    return list(dict.fromkeys(form.split()[0] for forms, _ in STATEMENTS.values() for form in forms.split("\n")))
 
 
 def _starts(form: str, words: list[str]) -> bool:

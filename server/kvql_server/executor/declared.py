@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from kvql import errors
 from kvql.errors import Error
+from kvql.names import listed, nearest, short
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Json, Type, timestamp_text, type_of
 from kvql_server.catalog import Field
@@ -16,7 +17,6 @@ from kvql_server.executor import casts
 from kvql_server.executor.expressions.fields import kvql, plain
 from kvql_server.executor.expressions.scope import COLUMNS
 from kvql_server.executor.ordering import json_python
-from kvql_server.names import listed, nearest, short
 
 FIELDS_MAX: Final = 1_000
 NAME_LENGTH_MAX: Final = 64

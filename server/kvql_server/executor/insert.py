@@ -10,6 +10,7 @@ from typing import Any, Final
 from kvql import errors
 from kvql.codec import decode_values
 from kvql.errors import Error
+from kvql.names import listed, nearest, short
 from kvql.result import Result
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import type_of
@@ -26,7 +27,6 @@ from kvql_server.executor.pipeline import Stage
 from kvql_server.executor.returning import Change, Returning
 from kvql_server.executor.runs import DEFAULT_TTL
 from kvql_server.executor.turns import aside
-from kvql_server.names import listed, nearest, short
 from kvql_server.transaction import Transaction
 
 SEQUENCE: Final = "sequence/"

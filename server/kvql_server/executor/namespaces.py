@@ -11,6 +11,7 @@ import msgspec
 from kvql import errors
 from kvql.codec import decode_values
 from kvql.errors import Error
+from kvql.names import nearest
 from kvql.result import Notice, Result, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type, display, parse_interval, to_interval_micros
@@ -21,7 +22,6 @@ from kvql_server.engines.base import SYSTEM_NAMESPACE
 from kvql_server.executor import declared
 from kvql_server.executor.call import Call
 from kvql_server.executor.insert import SEQUENCE
-from kvql_server.names import nearest
 from kvql_server.transaction import Transaction
 
 DESCRIPTION: Final = (

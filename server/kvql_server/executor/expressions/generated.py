@@ -10,6 +10,7 @@ from types import CodeType
 from typing import Any, Final, TypeAlias
 
 from kvql.errors import Error
+from kvql.names import nearest, short
 from kvql.result import Notice, ResultColumn
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import type_of
@@ -18,7 +19,6 @@ from kvql_server.executor.expressions.builder import Builder
 from kvql_server.executor.expressions.fields import FieldPath
 from kvql_server.executor.expressions.items import Item
 from kvql_server.executor.expressions.scope import Scope
-from kvql_server.names import nearest, short
 
 Row: TypeAlias = tuple[Any, ...]
 Rows: TypeAlias = list[Row]

@@ -13,10 +13,10 @@ from typing import Final, NamedTuple
 
 from kvql import errors
 from kvql.errors import Error
+from kvql.names import listed, nearest, short
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
 from kvql_server.catalog import Field
-from kvql_server.names import listed, nearest, short
 
 # column -> (source, with {} for the entry; type)
 COLUMNS: Final[dict[str, tuple[str, Type | None]]] = {

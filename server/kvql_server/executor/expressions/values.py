@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from kvql import errors
+from kvql.names import nearest
 from kvql.v1 import kvql_pb2 as pb
 from kvql.values import Type
 from kvql_server.catalog import Field
 from kvql_server.executor import casts
 from kvql_server.executor.expressions.items import HAS_ELSE, HAS_OPERAND, PIECE, WIDE, Item, deepest, malformed
 from kvql_server.executor.functions import FUNCTIONS
-from kvql_server.names import nearest
 
 if TYPE_CHECKING:
     from kvql_server.executor.expressions.builder import Builder

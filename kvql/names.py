@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from difflib import get_close_matches
 from typing import Final
 
 _SHOWN_MAX: Final = 130
@@ -23,6 +22,8 @@ def listed(names: Sequence[str]) -> str:
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
     """The known name that ``name`` is most likely a slip of."""
+    from difflib import get_close_matches  # here: most programs name everything rightly, and start sooner without it
+
     lower = {k.lower(): k for k in reversed(known)}
     found = get_close_matches(name.lower()[:100], list(lower), 1, 0.6)
     return lower[found[0]] if found else None
