@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 MESSAGES_MAX: Final = 64
 STATEMENTS_MAX: Final = 12_000
 """In flight. Six full messages of a bulk load keep both sides busy, also while the disk takes its time (with four a
-load of a million takes a tenth more); more makes other clients wait."""
+load of a million takes 6 % more time); more makes other clients wait."""
 ERRORS_TOLD_MAX: Final = 100
 """A run of writes that goes on after errors names at most so many (``pb.Done.errors``), so such runs are no longer."""
 
